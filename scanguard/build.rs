@@ -1,4 +1,4 @@
-//! Builds the kernel programs, for XDP and for tc, and puts them where `sensor::object` embeds them.
+//! Builds the kernel programs, for XDP, for tc and to try which of both can be used, and puts them where `sensor::object` embeds them.
 //!
 //! Needs `rust-src` and `bpf-linker`, which `cargo xtask setup` installs. For those who package ScanGuard
 //! without a BPF toolchain: `SCANGUARD_EBPF_OBJECTS=DIRECTORY` takes objects that were built elsewhere, with the names of
@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
 
 const OBJECTS_VARIABLE: &str = "SCANGUARD_EBPF_OBJECTS";
-/// The object for XDP, as cargo calls it, and that for tc.
-const OBJECTS: [&str; 2] = ["scanguard-xdp", "scanguard-tc"];
+/// The object for XDP, as cargo calls it, that for tc, and that by which the agent tries which of both an interface takes.
+const OBJECTS: [&str; 3] = ["scanguard-xdp", "scanguard-tc", "scanguard-trial"];
 
 fn main() -> Result<()> {
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?)
@@ -54,7 +54,7 @@ fn main() -> Result<()> {
     }
     let toolchain = toolchain(&workspace)?;
     // That for XDP comes last: cargo calls both alike.
-    let [xdp, tc] = OBJECTS;
+    let [xdp, tc, _] = OBJECTS;
     for (features, name) in [(["tc"].as_slice(), tc), ([].as_slice(), xdp)] {
         let package = Package {
             name: "scanguard-ebpf",

@@ -16,6 +16,10 @@ pub const PROGRAM: &str = "scanguard_xdp";
 pub const BARE_PROGRAM: &str = "scanguard_bare";
 /// Name of the program that tc runs in place of [`PROGRAM`], in an object of its own.
 pub const TC_PROGRAM: &str = "scanguard_tc";
+/// Name of the program of XDP that does nothing, in an object of its own: an interface takes it or not.
+pub const TRIAL_PROGRAM: &str = "scanguard_trial";
+/// The same for tc.
+pub const TC_TRIAL_PROGRAM: &str = "scanguard_try_tc";
 /// Name of the egress program for such links.
 pub const BARE_EGRESS_PROGRAM: &str = "scanguard_bare_out";
 /// Name of the program that looks at outgoing packets.

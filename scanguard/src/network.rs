@@ -8,6 +8,7 @@ pub mod framing;
 pub mod ports;
 pub mod routes;
 pub mod settings;
+pub mod xdp_features;
 
 use std::{
     collections::BTreeSet,

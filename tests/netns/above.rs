@@ -32,10 +32,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const FAST: &str = "[sensor]\npoll_interval = \"100ms\"\n";
 const SERVICES: std::ops::Range<u16> = 8_001..8_013;
-const BRIDGE: &str = "br0";
+pub(crate) const BRIDGE: &str = "br0";
 
 /// Puts the card of the victim into a bridge, which has its address.
-fn bridge(lab: &Lab) -> Result<()> {
+pub(crate) fn bridge(lab: &Lab) -> Result<()> {
     let (own, peer) = (lab.victim.mac(VICTIM_INTERFACE)?, lab.scanner.mac("scan0")?);
     for command in [
         format!("addr del {VICTIM}/24 dev {VICTIM_INTERFACE}"),

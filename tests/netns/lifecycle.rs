@@ -163,9 +163,9 @@ fn no_native() -> Result<()> {
     let mut agent =
         Agent::spawn(&lab.victim, &["run", "--iface", "lo", "--mode", "auto", "--listen", LISTEN])?;
     let page = wait_for("the metrics", PATIENCE, || agent.metrics().ok())?;
-    ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"generic\"}") == 1.0, "{page:?}");
+    ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"tc\"}") == 1.0, "{page:?}");
     ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"native\"}") == 0.0, "{page:?}");
-    ensure!(agent.said().contains("generic"), "{}", agent.said());
+    ensure!(agent.said().contains("no native mode: its driver has none"), "{}", agent.said());
     agent.end()?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod above;
 mod answered;
+mod auto;
 mod bare;
 mod cards;
 mod clsact;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     let trials = [
         above::trials(),
         answered::trials(),
+        auto::trials(),
         bare::trials(),
         cards::trials(),
         clsact::trials(),

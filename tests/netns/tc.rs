@@ -106,5 +106,5 @@ fn bare() -> Result<()> {
     lab.victim.ip("tuntap add dev tun0 mode tun")?;
     lab.victim.ip("link set tun0 up")?;
     let arguments = ["run", "--iface", "tun0", "--mode", "tc", "--listen", LISTEN];
-    refused_in(lab, &arguments, 6, &["tun0", "no Ethernet header", "--mode auto"])
+    refused_in(lab, &arguments, 6, &["tun0", "no Ethernet header", "--mode generic"])
 }

@@ -115,6 +115,7 @@ fn status(agent: &Agent, logs: &Logs) -> Status {
         interfaces: attached
             .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
             .collect(),
+        fallbacks: agent.attachments.fallbacks().clone(),
         egress: agent
             .attachments
             .egress_states()

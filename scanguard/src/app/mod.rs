@@ -31,6 +31,7 @@ use crate::{
     sensor::{
         self,
         attach::Attachments,
+        choice::Choice,
         connections, footprint,
         kernel::KernelSensor,
         kernel_log,
@@ -38,6 +39,7 @@ use crate::{
         pins::Plan,
         program::{self, KernelLogLevel},
         samples::Samples,
+        settings::Settings,
         wakeups::Wakeups,
     },
 };
@@ -64,9 +66,12 @@ pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
     if plan.reused().is_empty() {
         footprint::check(&config.sensor, config.outbound.enabled)?;
     }
+    let network = Network::connect()?;
+    let choice = Choice::make(&config.sensor, &network).await?;
+    let chosen = Settings { mode: choice.mode, ..config.sensor.clone() };
     let log = KernelLogLevel::from_tracing();
     let program::Loaded { mut ebpf, connections, outbound } = program::load_with_connections(
-        &config.sensor,
+        &chosen,
         &config.samples,
         plan.salt(),
         log,
@@ -87,7 +92,6 @@ pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
     }
     let mut wakeups = Wakeups::new(&mut ebpf)?;
     let mut samples = Samples::new(&mut ebpf)?;
-    let network = Network::connect()?;
     // Subscribed before the first read, so that no change in between is missed.
     network.addresses_changed();
     let (pipeline, _) = apply::pipeline(&config);
@@ -99,7 +103,7 @@ pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
     sensor.set_free_entries(config.sensor.free_entries(cpus))?;
     let local = network.local().await?;
     sensor.set_local(&local)?;
-    let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
+    let attachments = Attachments::new(ebpf, &chosen, choice, network.clone(), taken.into_pins()).await?;
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     agent.watch_leaving(programs);

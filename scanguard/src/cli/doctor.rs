@@ -15,10 +15,10 @@ use super::{Doctor, exit::Exit};
 use crate::{
     config::Config,
     content,
-    network::{Interface, Network, framing::Framing},
+    network::{Interface, Network, framing::Framing, xdp_features},
     privileges, sandbox,
     sensor::{
-        connections::{self, ConnectionsError},
+        connections::{self, ConnectionsError, Ground},
         egress::{self, Way},
         features, footprint,
         outbound::{
@@ -195,6 +195,10 @@ fn load(wanted: &Settings) -> Vec<Line> {
         Ok(loaded) => loaded,
         Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
     };
+    let by_tc = (wanted.mode == Mode::Auto && features::tcx().is_ok()).then(|| {
+        let small = Settings { mode: Mode::Tc, ..small.clone() };
+        program::load(&small, &sampling, 0, KernelLogLevel(0), &Ground::NONE).map(drop)
+    });
     let calls = outbound.is_ok().then(|| calls::load(&mut ebpf));
     let bare = match wanted.mode {
         Mode::Tc => Ok(()),
@@ -209,7 +213,11 @@ fn load(wanted: &Settings) -> Vec<Line> {
         connections_line(connections),
         outbound_line(outbound),
     ];
-    lines.into_iter().chain(calls.into_iter().flatten().map(call_line)).collect()
+    let by_tc = by_tc.map(|loaded| match loaded {
+        Ok(()) => Line::new(Verdict::Good, "program for tc", TAKEN),
+        Err(error) => Line::new(Verdict::Loss, "program for tc", error.to_string()),
+    });
+    lines.into_iter().chain(by_tc).chain(calls.into_iter().flatten().map(call_line)).collect()
 }
 
 /// Whether the tables of a newly started agent would fit into memory.
@@ -312,6 +320,8 @@ async fn interface_lines(names: &[String], own: &BTreeSet<u32>, mode: Mode) -> R
     } else {
         names.to_vec()
     };
+    let drivers = xdp_features::with_native_xdp().await.ok();
+    let has_native = |index: u32| drivers.as_ref().map(|drivers| drivers.contains(&index));
     let mut lines = Vec::new();
     for name in &wanted {
         lines.push(match present.iter().find(|interface| interface.name == *name) {
@@ -325,7 +335,8 @@ async fn interface_lines(names: &[String], own: &BTreeSet<u32>, mode: Mode) -> R
                 Line::new(if is_any { Verdict::Loss } else { Verdict::Bad }, name, words)
             }
             Some(interface) => {
-                interface_line(interface, defaults.contains(&interface.index), own, mode)
+                let is_default = defaults.contains(&interface.index);
+                interface_line(interface, is_default, own, mode, has_native(interface.index))
             }
         });
     }
@@ -339,7 +350,14 @@ async fn interface_lines(names: &[String], own: &BTreeSet<u32>, mode: Mode) -> R
     Ok(lines)
 }
 
-fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>, mode: Mode) -> Line {
+/// `has_native`: whether its driver has native XDP, if the kernel says it.
+fn interface_line(
+    interface: &Interface,
+    is_default: bool,
+    own: &BTreeSet<u32>,
+    mode: Mode,
+    has_native: Option<bool>,
+) -> Line {
     let driver = driver(&interface.name);
     let mut words = format!("index {}, MTU {}, driver {driver}", interface.index, interface.mtu);
     if is_default {
@@ -348,7 +366,7 @@ fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>, 
     match interface.framing {
         Framing::Ethernet => {}
         Framing::Bare if mode == Mode::Tc => {
-            words.push_str(", bare IP: mode tc does not read it, --mode auto does");
+            words.push_str(", bare IP: mode tc does not read it, --mode generic does");
             return Line::new(Verdict::Bad, &interface.name, words);
         }
         Framing::Bare => words.push_str(", bare IP: generic mode"),
@@ -372,12 +390,32 @@ fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>, 
             Line::new(Verdict::Bad, &interface.name, format!("{words}; XDP is taken: {owner}; {way_out}"))
         }
         None if mode == Mode::Tc => Line::new(Verdict::Good, &interface.name, format!("{words}; mode tc")),
-        None => Line::new(
-            Verdict::Good,
-            &interface.name,
-            format!("{words}; XDP is free (whether native mode works, only `run` can tell)"),
-        ),
+        None if interface.framing == Framing::Bare || mode == Mode::Generic => {
+            Line::new(Verdict::Good, &interface.name, format!("{words}; XDP is free"))
+        }
+        None => {
+            let (verdict, native) = native(mode, has_native);
+            Line::new(verdict, &interface.name, format!("{words}; XDP is free{native}"))
+        }
     }
+}
+
+/// What is known of native mode at an Ethernet link.
+fn native(mode: Mode, has_native: Option<bool>) -> (Verdict, String) {
+    let words = match (has_native, mode) {
+        (None, _) => return (Verdict::Good, " (whether native mode works, only `run` can tell)".to_owned()),
+        (Some(true), _) => {
+            let words =
+                ", and its driver has native mode (whether it takes the program now, only `run` can tell)";
+            return (Verdict::Good, words.to_owned());
+        }
+        (Some(false), Mode::Auto) => match features::tcx() {
+            Ok(()) => "mode auto goes by tc, if all interfaces can".to_owned(),
+            Err(error) => format!("mode auto takes generic mode, since there is no tcx: {error}"),
+        },
+        (Some(false), _) => "mode native is refused; --mode auto goes by tc or takes generic mode".to_owned(),
+    };
+    (Verdict::Loss, format!(", but its driver has no native mode: {words}"))
 }
 
 /// The driver's name; virtual devices have no entry there.

@@ -1,6 +1,6 @@
 //! Questions and answers about the agent's state, and about many sources and findings at once.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -94,6 +94,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Interfaces, with the attach mode; `None` if the program is not attached there.
     pub interfaces: Vec<(String, Option<String>)>,
+    /// Interfaces that are not watched in native mode, with the reason, where `sensor.mode = "auto"` has chosen.
+    #[serde(default)]
+    pub fallbacks: BTreeMap<String, String>,
     /// Interfaces, with the way in which the egress program is attached; `None` if it is not.
     #[serde(default)]
     pub egress: Vec<(String, Option<String>)>,

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::Interface;
+
 /// The device that an interface belongs to, as the kernel names it (Linux 5.14).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Device {
@@ -86,6 +88,14 @@ impl Driver {
         }
         feature::OFFLOADS.iter().filter(|(bit, _)| has(*bit)).map(|(_, name)| *name).collect()
     }
+}
+
+/// Why an interface does not take native mode, as far as it is known: the kernel says no more than that it is not
+/// supported.
+pub fn explained(interface: &Interface, reason: &str) -> String {
+    let driver = interface.device.as_ref().and_then(Driver::of);
+    let obstacle = driver.and_then(|driver| driver.obstacle(&interface.name, interface.mtu));
+    obstacle.map_or_else(|| reason.to_owned(), |obstacle| format!("{reason}; {obstacle}"))
 }
 
 #[cfg(test)]

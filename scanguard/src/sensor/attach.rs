@@ -13,17 +13,19 @@ use aya::{
 use scanguard_common::abi;
 
 use super::{
+    choice::{Choice, default_interface, names},
     egress::{self, Attacher, EgressError, EgressLink, Way},
     links::TcxLink,
     owner::Owner,
     pins::{LinkKind, Pins, PinsError},
     program,
+    reason::words,
     settings::{Mode, Settings},
     tcx,
 };
 use crate::network::{
     Interface, Network, NetworkError,
-    driver::Driver,
+    driver::explained,
     framing::{Framing, LinkType},
 };
 
@@ -76,7 +78,7 @@ pub enum AttachError {
     /// The driver does not support it.
     #[error(
         "{name} (MTU {mtu}) does not take the program in native mode: {reason}; --mode generic works on any \
-         interface at a higher cost, --mode auto takes it when native mode fails"
+         interface at a higher cost, --mode auto takes tc or that when native mode fails"
     )]
     NoNative {
         /// Interface.
@@ -87,7 +89,7 @@ pub enum AttachError {
         reason: String,
     },
     /// It cannot be attached by tc.
-    #[error("{name} does not take the program by tc: {reason}; --mode auto works on any interface")]
+    #[error("{name} does not take the program by tc: {reason}; --mode generic works on any interface")]
     NoTc {
         /// Interface.
         name: String,
@@ -219,6 +221,10 @@ pub struct Attachments {
     macs: BTreeMap<u32, [u8; 6]>,
     /// The names of all interfaces.
     present: Vec<String>,
+    /// The links by which native mode was tried, by the numbers of their interfaces. They do nothing yet.
+    tried: BTreeMap<u32, FdLink>,
+    /// Why an interface is not watched in native mode, by its name, if the agent chose.
+    fallbacks: BTreeMap<String, String>,
     /// Dropped last: if the agent could not start, this removes what it has pinned.
     pins: Pins,
 }
@@ -233,16 +239,13 @@ impl Attachments {
     pub async fn new(
         mut ebpf: Ebpf,
         settings: &Settings,
+        choice: Choice,
         network: Network,
         pins: Pins,
     ) -> Result<Self, AttachError> {
-        let names = settings.interfaces.as_slice();
+        let Choice { mode, tried, fallbacks } = choice;
         let present = network.interfaces().await?;
-        let names = if names.is_empty() {
-            default_interface(&network, &present).await?.into_iter().collect()
-        } else {
-            names.to_vec()
-        };
+        let names = names(settings, &network, &present).await?;
         let mut wanted: Vec<Wanted> = Vec::new();
         for name in &names {
             if let Some(interface) = find(&present, name) {
@@ -256,7 +259,7 @@ impl Attachments {
             find(&present, &wanted.name).is_none_or(|interface| interface.framing == Framing::Bare)
         };
         // Later the agent may load nothing any more.
-        let reads_bare = settings.mode != Mode::Tc && (wanted.is_empty() || wanted.iter().any(may_be_bare));
+        let reads_bare = mode != Mode::Tc && (wanted.is_empty() || wanted.iter().any(may_be_bare));
         if reads_bare {
             program::load_bare(&mut ebpf).map_err(AttachError::Program)?;
         }
@@ -266,7 +269,7 @@ impl Attachments {
             let attacher = loaded.and_then(|()| Attacher::new(&mut ebpf, way, &names, pins.keep()));
             attacher.inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS)).ok()
         });
-        let of_xdp: &[&str] = match (settings.mode, reads_bare) {
+        let of_xdp: &[&str] = match (mode, reads_bare) {
             (Mode::Tc, _) => &[],
             (_, false) => &[abi::PROGRAM],
             (_, true) => &[abi::PROGRAM, abi::BARE_PROGRAM],
@@ -275,13 +278,15 @@ impl Attachments {
         Ok(Self {
             egress,
             ebpf,
-            mode: settings.mode,
+            mode,
             program_ids,
             reads_bare,
             network,
             wanted,
             macs: macs(&present),
             present: known(&present),
+            tried,
+            fallbacks,
             pins,
         })
     }
@@ -300,6 +305,8 @@ impl Attachments {
                 self.wanted[place].state = self.attach(readable(interface, &present)?)?;
             }
         }
+        // Of interfaces that have changed meanwhile.
+        self.tried.clear();
         let links = self.links();
         if let Err(error) = self.pins.settle(&links) {
             tracing::warn!("objects that are no longer needed stay pinned: {error}");
@@ -356,6 +363,11 @@ impl Attachments {
             };
             (wanted.name.as_str(), mode)
         })
+    }
+
+    /// Why interfaces are not watched in native mode, by their names, where `auto` has chosen.
+    pub fn fallbacks(&self) -> &BTreeMap<String, String> {
+        &self.fallbacks
     }
 
     /// The indices of the interfaces that the program is attached to.
@@ -488,6 +500,9 @@ impl Attachments {
             Mode::Generic => &[AttachedMode::Generic],
             Mode::Auto => &[AttachedMode::Native, AttachedMode::Generic],
         };
+        if let Some(link) = self.tried.remove(&interface.index) {
+            return self.follow(interface, link);
+        }
         let Some(id) = interface.xdp_program else {
             return self.attach_first(interface, modes);
         };
@@ -549,6 +564,16 @@ impl Attachments {
         Ok(State::Attached { index, mode: AttachedMode::Tc, link: Incoming::Tc(link), egress })
     }
 
+    /// Puts this program into the link by which native mode was tried.
+    fn follow(&mut self, interface: &Interface, link: FdLink) -> Result<State, AttachError> {
+        let (index, mode) = (interface.index, AttachedMode::Native);
+        let refused = |reason| AttachError::Refused { name: interface.name.clone(), mode, reason };
+        let link = self.replace(interface, link).map_err(refused)?;
+        let link = self.pins.pin(LinkKind::Xdp, index, link).map_err(pins_error(interface))?;
+        let egress = self.attach_egress(interface);
+        Ok(State::Attached { index, mode, link: Incoming::Xdp(link), egress })
+    }
+
     /// Puts this program into a pinned link, in place of the one in it.
     fn take_over(
         &mut self,
@@ -577,6 +602,9 @@ impl Attachments {
                 Ok(link) => {
                     let link =
                         self.pins.pin(LinkKind::Xdp, interface.index, link).map_err(pins_error(interface))?;
+                    if mode == AttachedMode::Native {
+                        self.fallbacks.remove(&interface.name);
+                    }
                     let egress = self.attach_egress(interface);
                     return Ok(State::Attached {
                         index: interface.index,
@@ -587,17 +615,17 @@ impl Attachments {
                 }
                 Err(mut reason) => {
                     if mode == AttachedMode::Native {
-                        // The kernel says no more than that it is not supported.
-                        let driver = interface.device.as_ref().and_then(Driver::of);
-                        let obstacle =
-                            driver.and_then(|driver| driver.obstacle(&interface.name, interface.mtu));
-                        reason.extend(obstacle.map(|obstacle| format!("; {obstacle}")));
+                        reason = explained(interface, &reason);
                     }
-                    if matches!((self.mode, mode), (Mode::Auto, AttachedMode::Native)) {
+                    if matches!((self.mode, mode), (Mode::Auto, AttachedMode::Native))
+                        && !self.fallbacks.contains_key(&interface.name)
+                    {
+                        let why = format!("no native mode: {reason}; tc is tried at the start only");
                         tracing::warn!(
                             interface = interface.name,
-                            "no native mode, trying generic, which costs more per packet: {reason}"
+                            "{why}; trying generic mode, which costs more per packet"
                         );
+                        self.fallbacks.insert(interface.name.clone(), why);
                     }
                     refusal = Some(match mode {
                         AttachedMode::Native => {
@@ -695,22 +723,9 @@ fn program_ids(ebpf: &Ebpf, names: &[&str]) -> Result<Vec<u32>, ProgramError> {
     names.iter().map(id).collect()
 }
 
-/// The last error of the chain of causes.
-fn words(error: &ProgramError) -> String {
-    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
-        .last()
-        .map_or_else(String::new, ToString::to_string)
-}
-
 fn pins_error(interface: &Interface) -> impl FnOnce(PinsError) -> AttachError {
     let name = interface.name.clone();
     move |error| AttachError::Pins { name, error }
-}
-
-async fn default_interface(network: &Network, present: &[Interface]) -> Result<Option<String>, NetworkError> {
-    let routes = network.default_route_interfaces().await?;
-    let mut found = routes.iter().filter_map(|index| present.iter().find(|one| one.index == *index));
-    Ok(found.next().map(|interface| interface.name.clone()))
 }
 
 fn macs(present: &[Interface]) -> BTreeMap<u32, [u8; 6]> {

@@ -2,7 +2,7 @@
 
 use aya::{maps::MapType, programs::ProgramType, sys};
 
-use super::frags;
+use super::{frags, tcx};
 
 /// Without this, the kernel refuses the program without a message.
 const FRAGS: &str = "frags (Linux 5.18)";
@@ -24,4 +24,12 @@ pub fn needed() -> Vec<(&'static str, Result<bool, String>)> {
         .map(|(name, kind)| (name, sys::is_map_supported(kind).map_err(|error| words(&error))));
     let frags = frags::are_supported().map_err(|error| words(&error));
     programs.chain([(FRAGS, frags)]).chain(maps).collect()
+}
+
+/// Whether this kernel has tcx.
+///
+/// # Errors
+/// The kernel's words, if it has not.
+pub fn tcx() -> Result<(), String> {
+    tcx::is_supported()
 }

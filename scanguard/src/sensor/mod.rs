@@ -8,6 +8,7 @@ pub mod attach;
 pub mod btf;
 mod census;
 mod changes;
+pub mod choice;
 pub mod connections;
 pub mod egress;
 pub mod features;

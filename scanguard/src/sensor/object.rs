@@ -13,6 +13,8 @@ use super::{
 static XDP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
 /// The same for tc: it differs in the context of incoming packets alone, and has the same maps.
 static TC: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-tc"));
+/// Programs that do nothing, to try what an interface takes.
+pub(super) static TRIAL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-trial"));
 
 /// The object for a way to attach.
 pub(super) const fn of(mode: Mode) -> &'static [u8] {

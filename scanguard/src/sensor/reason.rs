@@ -1,5 +1,7 @@
 //! The messages of the kernel and of aya about errors.
 
+use aya::programs::ProgramError;
+
 /// How many characters of a message are shown.
 const MAX_REASON: usize = 600;
 
@@ -13,4 +15,11 @@ pub(super) fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
     let skipped = line.chars().count().saturating_sub(MAX_REASON);
     let dots = if skipped == 0 { "" } else { "... " };
     format!("{dots}{}", line.chars().skip(skipped).collect::<String>())
+}
+
+/// The last error of the chain of causes.
+pub(super) fn words(error: &ProgramError) -> String {
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .last()
+        .map_or_else(String::new, ToString::to_string)
 }

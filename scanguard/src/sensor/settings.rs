@@ -23,7 +23,8 @@ pub enum Mode {
     Native,
     /// In the kernel's network stack: this works for any interface, at a higher cost for each packet.
     Generic,
-    /// Native, or generic if that fails. The log and the metrics show which one it is.
+    /// Native, or by tc if an interface does not take that, or generic if that fails, too. The log, the status and the
+    /// metrics show which one it is.
     Auto,
     /// By tc, after the stack has merged segments (GRO): receive offloads stay, and a packet that is dropped costs more.
     /// Linux 6.6, and links with an Ethernet header.

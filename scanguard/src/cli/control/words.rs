@@ -81,6 +81,7 @@ pub(super) fn status(answer: &Status) -> String {
         };
         let mode = mode.as_deref().unwrap_or("NOT ATTACHED: waited for");
         lines.push(format!("interface   {interface}: {mode}{leaving}"));
+        lines.extend(answer.fallbacks.get(interface).map(|why| format!("            {why}")));
     }
     if answer.mostly_not_ip {
         lines.push(format!("packets     {MOSTLY_NOT_IP}"));

@@ -1,0 +1,36 @@
+//! Programs that do nothing. By these the agent finds out whether an interface takes the programs of `main.rs`, before it
+//! loads one of the two objects with them.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+
+/// With frags, as the program for incoming packets has them: an interface may take the one and not the other.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_trial(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// The same for tc.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_try_tc(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // No path leads here.
+    loop {}
+}
+
+/// The licence, for the kernel.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
