@@ -11,14 +11,12 @@ use aya_ebpf::{
 
 /// With frags, as the program for incoming packets has them: an interface may take the one and not the other.
 #[xdp(frags)]
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_trial(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
 /// The same for tc.
 #[classifier]
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_try_tc(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
