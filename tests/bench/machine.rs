@@ -118,6 +118,24 @@ pub(crate) fn usage(pid: u32) -> Result<Usage> {
     })
 }
 
+/// The memory of a process in bytes, with its part of what it shares with others (PSS).
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn proportional(pid: u32) -> Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    kibibytes(&rollup, "Pss").context("Pss")
+}
+
+/// The processes, or threads of the kernel, whose name begins so.
+pub(crate) fn named(name: &str) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_it =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|own| own.starts_with(name));
+    processes.filter(is_it).collect()
+}
+
 fn ticks_per_second() -> f64 {
     // SAFETY: no memory.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };

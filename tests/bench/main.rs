@@ -36,7 +36,7 @@ struct Arguments {
     /// Over a wire instead: frames a second, throughput of servers, CPU under masscan, what the agent takes
     #[arg(long)]
     end_to_end: bool,
-    /// The work of masscan beside nftables, iptables and Suricata instead
+    /// A scan beside Suricata, psad, CrowdSec, nftables, iptables, portsentry and scanlogd instead, at several rates
     #[arg(long)]
     peers: bool,
     /// A table of so many sources instead: its memory, and what a poll takes
@@ -70,7 +70,8 @@ struct Arguments {
     /// Packet by packet: packets of one kind in a round
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     packets: u32,
-    /// Packet by packet: only the rows whose names contain this, beside the empty program's
+    /// Packet by packet, and beside peers: only the rows whose names contain this, beside the empty program's, or
+    /// nothing's
     #[arg(long, value_name = "WORD", conflicts_with = "write")]
     only: Option<String>,
     /// Over a wire: seconds of one measurement
@@ -135,7 +136,7 @@ impl Arguments {
             Part::Packets => packets::run(self.rounds as usize, self.packets, self.only.as_deref()),
             Part::EndToEnd => end_to_end::run(effort),
             Part::Outbound => outbound::run(effort),
-            Part::Peers => peers::run(effort),
+            Part::Peers => peers::run_all(effort, self.only.as_deref()),
             Part::Scale => scale::run(
                 self.scale.map_or_else(|| SOURCES.parse().map_err(Into::into), Ok::<_, anyhow::Error>)?,
             ),

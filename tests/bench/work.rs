@@ -1,10 +1,14 @@
 //! The work that sensor and peers are compared by: masscan, at a fixed rate.
 
-use std::{process::Stdio, thread, time::Duration};
+use std::{
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{Ebpf, programs::XdpMode};
-use scanguard_tests::fixtures::lab::{Lab, Process, ROUTED, SCANNER_INTERFACE, VICTIM_INTERFACE, wait_for};
+use scanguard_tests::fixtures::lab::{Lab, Process, ROUTED, SCANNER_INTERFACE, VICTIM_INTERFACE};
 
 use crate::{
     c_programs,
@@ -68,32 +72,65 @@ impl Field {
     }
 }
 
+/// masscan, sending. It ends when this is dropped: it would wait for answers, and does not end before it receives
+/// something.
+pub(crate) struct Scan {
+    masscan: Process,
+    /// The count of the scanner's interface when it has sent all.
+    until: u64,
+    /// When it takes far too long.
+    limit: Instant,
+}
+
+impl Scan {
+    /// Has it send so many packets a second for about so long.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(lab: &Lab, rate: u32, seconds: u32) -> Result<Self> {
+        let ports = (rate * seconds / ADDRESSES).clamp(1, 65_535);
+        let mut masscan = lab.scanner.command("masscan");
+        masscan.args(["--interface", SCANNER_INTERFACE, "--adapter-ip", SOURCE, "--router-mac"]);
+        masscan.arg(lab.victim_mac()?).args(["--rate", &rate.to_string(), "-p"]);
+        masscan.arg(format!("1-{ports}")).arg(format!("{ROUTED}.0/24"));
+        masscan.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let until = wire::sent(&lab.scanner)?.all() + u64::from(ports * ADDRESSES);
+        let child = masscan.spawn().context("masscan; `cargo xtask setup --for bench` installs it")?;
+        let limit = Instant::now() + Duration::from_secs(u64::from(seconds) * 3 + 20);
+        Ok(Self { masscan: Process::new(child), until, limit })
+    }
+
+    /// Whether all was sent, by the count of the scanner's interface.
+    ///
+    /// # Errors
+    /// It ended early, or takes far too long.
+    pub(crate) fn is_over(&mut self, sent: u64) -> Result<bool> {
+        if sent >= self.until {
+            return Ok(true);
+        }
+        ensure!(self.masscan.child.try_wait()?.is_none(), "masscan ended before it had sent everything");
+        ensure!(Instant::now() < self.limit, "masscan takes too long");
+        Ok(false)
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.masscan.child.id()
+    }
+}
+
 /// Has masscan send for about so long.
 ///
 /// # Errors
 /// It ends early, or takes far too long.
 pub(crate) fn masscan(lab: &Lab, seconds: u32) -> Result<()> {
-    let ports = (RATE * seconds / ADDRESSES).clamp(1, 65_535);
-    let mut masscan = lab.scanner.command("masscan");
-    masscan.args(["--interface", SCANNER_INTERFACE, "--adapter-ip", SOURCE, "--router-mac"]);
-    masscan.arg(lab.victim_mac()?).args(["--rate", &RATE.to_string(), "-p"]);
-    masscan.arg(format!("1-{ports}")).arg(format!("{ROUTED}.0/24"));
-    masscan.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let until = wire::sent(&lab.scanner)?.all() + u64::from(ports * ADDRESSES);
-    let child = masscan.spawn().context("masscan; `cargo xtask setup --for bench` installs it")?;
-    // It would wait for answers, and does not end before it receives something.
-    let mut masscan = Process::new(child);
-    let limit = Duration::from_secs(u64::from(seconds) * 3 + 20);
-    let ended = lab.scanner.enter(|| {
-        wait_for("masscan has sent all", limit, || {
-            if masscan.child.try_wait().ok().flatten().is_some() {
-                return Some(true);
-            }
-            wire::sent_here().is_some_and(|sent| sent.all() >= until).then_some(false)
-        })
-    })?;
-    ensure!(!ended, "masscan ended before it had sent everything");
-    Ok(())
+    let mut scan = Scan::start(lab, RATE, seconds)?;
+    lab.scanner.enter(|| {
+        while !scan.is_over(wire::sent_here().context("the counts of the scanner's interface")?.all())? {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    })
 }
 
 fn measure(lab: &Lab, setup: Setup, seconds: u32) -> Result<Run> {

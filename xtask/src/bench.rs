@@ -2,11 +2,19 @@
 
 use anyhow::Result;
 
-use crate::{build::Profile, demo, setup::Purpose, workspace::Workspace};
+use crate::{
+    build::Profile,
+    demo,
+    setup::{self, Purpose},
+    workspace::Workspace,
+};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Measure a build for debugging, which takes minutes less to make; the tables say so
+    #[arg(long)]
+    debug: bool,
     /// Passed on to the benchmark: options such as --end-to-end, --peers, --scale and --write; see --help
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
@@ -17,7 +25,12 @@ pub(crate) struct Args {
 /// # Errors
 /// Without root, or when setup or the build fails; after that this process becomes the benchmark.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
-    demo::run_as_root(ws, "bench", purpose(&args.args), Profile::Release, &args.args)
+    let has = |wanted: &str| args.args.iter().any(|arg| arg == wanted);
+    if has("--peers") || has("--write") {
+        setup::peers::unpack(ws);
+    }
+    let profile = if args.debug { Profile::Dev } else { Profile::Release };
+    demo::run_as_root(ws, "bench", purpose(&args.args), profile, &args.args)
 }
 
 /// Packet by packet needs less than the rest, which CI need not install.

@@ -2,6 +2,7 @@
 
 mod cargo_tool;
 mod extracted;
+pub(crate) mod peers;
 mod python_tool;
 mod rust;
 mod system;

@@ -258,9 +258,9 @@ pub(super) const CLANG: Program = Program {
     },
 };
 
-/// Programs with which the bench works over a wire, and the peers of its comparisons, beyond [`TEST_TOOLS`]. Suricata
-/// is not among them: it is measured where it is installed.
-pub(super) const BENCH_TOOLS: [Program; 4] = [same("masscan"), same("zmap"), same("wrk"), same("iptables")];
+/// Programs with which the bench works over a wire, beyond [`TEST_TOOLS`]. The peers of its comparisons are unpacked, not
+/// installed (`peers`).
+pub(super) const BENCH_TOOLS: [Program; 3] = [same("masscan"), same("zmap"), same("wrk")];
 
 /// Boots other kernels, and packs what runs there, beyond [`TEST_TOOLS`].
 pub(super) const VM_TOOLS: [Program; 6] = [
