@@ -14,6 +14,7 @@ mod model;
 mod outbound;
 mod packets;
 mod peers;
+mod plots;
 mod report;
 mod scale;
 mod setups;
@@ -55,8 +56,8 @@ struct Arguments {
     /// The time from a packet to the first that is dropped instead, by real scanners
     #[arg(long)]
     drop: bool,
-    /// Measure all parts and write docs/performance.md
-    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "peers", "scale", "flood", "drop"])]
+    /// Measure all parts and write docs/performance.md; with --peers, that chapter alone
+    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "scale", "flood", "drop"])]
     write: bool,
     /// With --write: take the figures from files that --json wrote, and measure only the parts that they lack
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "write")]
@@ -106,7 +107,13 @@ fn main() -> Result<()> {
     if let Some(file) = &arguments.json {
         model::write(&reports, file)?;
     }
-    if arguments.write { report::write(reports) } else { Ok(()) }
+    match (arguments.write, arguments.peers) {
+        (true, true) => {
+            reports.iter().filter(|report| report.part == Part::Peers).try_for_each(report::replace)
+        }
+        (true, false) => report::write(reports),
+        (false, _) => Ok(()),
+    }
 }
 
 impl Arguments {
@@ -127,7 +134,7 @@ impl Arguments {
             Part::Flood => self.flood,
             Part::Drop => self.drop,
         };
-        Part::ALL.into_iter().filter(|part| self.write || asked(part)).collect()
+        Part::ALL.into_iter().filter(|part| (self.write && !self.peers) || asked(part)).collect()
     }
 
     fn measure(&self, part: Part) -> Result<Report> {

@@ -172,12 +172,14 @@ fn table(rate: u32, all: &[(&Peer, Result<Vec<Run>, String>)], seconds: u32, tur
     let about = format!(
         "masscan sends {rate} SYNs a second for {seconds} s from one address to ports without a listener, over a veth \
          pair; medians of {turns} turns. CPU seconds are those of masscan, in whose time the kernel delivers its packets, \
-         of ksoftirqd, and of the peer's processes (`own`). `above nothing` is the median of the differences within each \
+         of ksoftirqd, and of the peer's processes (`own`), until one second after the scan and its first word. `above nothing` is the median of the differences within each \
          turn. Memory is that of the peer's processes at the end (PSS); the kernel's tables are not in it. Packets lost, \
          all turns together: those that the peer did not count, or says that it lost; in a firewall's log, those that \
          have no line. First word: from the first packet to what the peer says of the scan, asked every {} ms; rules of \
-         nftables and iptables say nothing, and are asked for their counters.{build}",
-        ASKED_EVERY.as_millis()
+         nftables and iptables say nothing, and are asked for their counters. `none`: not within {} s after the scan's \
+         end.{build}",
+        ASKED_EVERY.as_millis(),
+        PATIENCE.as_secs(),
     );
     let columns = [
         "packets_sent",

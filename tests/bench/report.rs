@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     machine::Machine,
     model::{Part, Report, Table},
+    plots,
 };
 
 /// Where the page goes.
@@ -27,14 +28,17 @@ pub(crate) fn write(mut reports: Vec<Report>) -> Result<()> {
     }
     let machine = reports[0].machine.clone();
     ensure!(reports.iter().all(|report| report.machine == machine), "the parts are of different machines");
-    let page = page(&machine, &reports);
+    let page = page(&machine, &reports, &plots::write(&reports)?);
     ensure_nameless(&page)?;
     fs::write(PAGE, page)?;
     println!("written: docs/performance.md");
     Ok(())
 }
 
-fn page(machine: &Machine, reports: &[Report]) -> String {
+/// Before this are the plots.
+const TARGETS: &str = "## Targets\n";
+
+fn page(machine: &Machine, reports: &[Report], plots: &str) -> String {
     let Machine { cpu, cores, memory_gib, kernel, virtualization } = machine;
     let mut page = format!(
         "# Performance\n\n\
@@ -42,19 +46,51 @@ fn page(machine: &Machine, reports: &[Report]) -> String {
          that are compared were measured in turn with each other. Other machines give other figures; their ratios differ less.\n\n\
          * processor: {cpu}, {cores} cores; memory: {memory_gib} GiB\n\
          * kernel: {kernel}; virtualization: {virtualization}\n\n\
-         ## Targets\n\n| | target | measured | |\n|---|---|---|---|\n"
+         {plots}{TARGETS}\n| | target | measured | |\n|---|---|---|---|\n"
     );
     for target in reports.iter().flat_map(|report| &report.targets) {
         page += &format!("| {} |\n", target.cells().join(" | "));
     }
-    for report in reports {
-        page += &format!("\n## {}\n", report.part.title());
-        page.extend(report.tables.iter().map(Table::markdown));
-    }
+    page.extend(reports.iter().map(|report| chapter(report, "")));
     if !REASONING.trim().is_empty() {
         page += &format!("\n{}\n", REASONING.trim());
     }
     page
+}
+
+/// Writes one part anew, and leaves the rest of the page as it is.
+///
+/// # Errors
+/// The page has no such chapter, or would say whose machine it is.
+pub(crate) fn replace(report: &Report) -> Result<()> {
+    let old = fs::read_to_string(PAGE).context("docs/performance.md")?;
+    let mut page = replaced(&old, report).context("the page has no such chapter: write it whole first")?;
+    let plots = plots::write(std::slice::from_ref(report))?;
+    if !page.contains(&plots) {
+        page = page.replacen(TARGETS, &format!("{plots}{TARGETS}"), 1);
+    }
+    ensure_nameless(&page)?;
+    fs::write(PAGE, page)?;
+    println!("written: docs/performance.md, the chapter \"{}\"", report.part.title());
+    Ok(())
+}
+
+/// The page with another chapter in place of its old one.
+fn replaced(page: &str, report: &Report) -> Option<String> {
+    let begin = page.find(&format!("\n## {}\n", report.part.title()))?;
+    let rest = &page[begin + 1..];
+    let after = rest.find("\n## ").map_or("", |end| &rest[end..]);
+    let Machine { cpu, cores, memory_gib, kernel, virtualization } = &report.machine;
+    let apart = format!(
+        "\nThis chapter was measured apart from the others, on: {cpu}, {cores} cores; {memory_gib} GiB; {kernel};\n\
+         {virtualization}.\n"
+    );
+    Some(format!("{}{}{after}", &page[..begin], chapter(report, &apart)))
+}
+
+fn chapter(report: &Report, about: &str) -> String {
+    let tables: String = report.tables.iter().map(Table::markdown).collect();
+    format!("\n## {}\n{about}{tables}", report.part.title())
 }
 
 /// A reason why something was not measured may hold what a tool said.
