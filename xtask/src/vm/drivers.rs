@@ -166,8 +166,11 @@ impl Hub {
             batch += &format!("link set tap{number} mtu {} master hub up\n", SENDER.mtu);
         }
         batch += "link set hub up\n";
+        // Packet filters of a bridge drop what is no valid packet, as rows of the packet table are. Not every host has them.
         let lines = format!(
-            "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 && ip -batch - <<'END'\n{batch}END\n"
+            "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1\n\
+             for filter in /proc/sys/net/bridge/bridge-nf-call-*; do if [ -e $filter ]; then echo 0 >$filter; fi; done\n\
+             ip -batch - <<'END'\n{batch}END\n"
         );
         process::run(hub.inside(ws, "sh").args(["-c", &lines]))?;
         Ok(hub)

@@ -176,7 +176,7 @@ pub(super) fn beginning(arch: Arch, modules: &[String]) -> String {
         "#!/bin/sh
 export PATH=/bin:/sbin SCANGUARD_SLOWNESS=4
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp
-mount -t tmpfs run /run; mkdir -p /run/netns; mount -t bpf bpf /sys/fs/bpf
+mount -t tmpfs run /run; mkdir -p /run/netns; mount -t bpf bpf /sys/fs/bpf; mount -t cgroup2 cg /sys/fs/cgroup
 exec </dev/null >/dev/{} 2>&1
 ",
         arch.console()

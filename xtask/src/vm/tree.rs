@@ -40,8 +40,8 @@ const FILES: [&str; 7] = [
 ];
 
 /// Programs of busybox that the script calls by name.
-pub(super) const APPLETS: [&str; 8] =
-    ["sh", "mount", "mkdir", "insmod", "poweroff", "timeout", "cat", "grep"];
+pub(super) const APPLETS: [&str; 9] =
+    ["sh", "mount", "mkdir", "insmod", "poweroff", "timeout", "env", "cat", "grep"];
 
 /// Where tools and libraries of guests come from.
 pub(super) struct System {
