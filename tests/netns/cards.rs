@@ -18,13 +18,16 @@ use scanguard_tests::{
     tables::{packets::table, scans::SCANS},
 };
 
-use crate::{egress::FAST, trial};
+use crate::{counts::is_other_by_tc, egress::FAST, trial};
 
 /// The MTU of both ends.
 const MTU: &str = "SCANGUARD_CARDS_MTU";
 
 /// The least that cards send: they fill up what is shorter.
 const SHORTEST: usize = 60;
+
+/// All, the best first.
+const MODES: [&str; 3] = ["native", "generic", "tc"];
 
 /// Begins the lines that are read.
 const MARK: &str = "card:";
@@ -42,7 +45,7 @@ fn card() -> Result<()> {
     let without = throughput(&connected(mtu, "auto")?.lab)?;
     println!("{MARK} without {without:.0}");
     let mut taken = Vec::new();
-    for mode in ["native", "generic"] {
+    for mode in MODES {
         let scenario = connected(mtu, mode)?;
         let mut agent = match scenario.start() {
             Ok(agent) => agent,
@@ -51,7 +54,7 @@ fn card() -> Result<()> {
                 continue;
             }
         };
-        let outcome = watched(&scenario.lab, &agent, mtu);
+        let outcome = watched(&scenario.lab, &agent, mode, mtu);
         let Seen { frames, packets, megabits } =
             outcome.with_context(|| format!("{mode} mode; the agent has said:\n{}", agent.said()))?;
         println!("{MARK} {mode} taken: table {frames} scan {packets} with {megabits:.0}");
@@ -80,8 +83,9 @@ fn connected(mtu: usize, mode: &str) -> Result<Scenario> {
 
 /// The reason in what the agent said, without what else to do.
 fn refusal(said: &str) -> String {
-    let reason = said.split("native mode: ").nth(1).unwrap_or(said);
-    reason.split("; --mode generic").next().unwrap_or(reason).replace('\n', " ")
+    let reason = ["native mode: ", "by tc: "].iter().find_map(|begin| said.split_once(begin));
+    let reason = reason.map_or(said, |(_, reason)| reason);
+    reason.split("; --mode ").next().unwrap_or(reason).replace('\n', " ")
 }
 
 fn mode_of(metrics: &Metrics) -> Result<&'static str> {
@@ -89,7 +93,7 @@ fn mode_of(metrics: &Metrics) -> Result<&'static str> {
         metrics.get(&format!("scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"{mode}\"}}"))
             == 1.0
     };
-    ["native", "generic"].into_iter().find(is).context("no mode")
+    MODES.into_iter().find(is).context("no mode")
 }
 
 struct Seen {
@@ -99,8 +103,8 @@ struct Seen {
 }
 
 /// Fails unless the packet table and a scan are counted to the packet, and the scan is found.
-fn watched(lab: &Lab, agent: &Agent<'_>, mtu: usize) -> Result<Seen> {
-    let frames = table_is_counted(lab, agent, mtu)?;
+fn watched(lab: &Lab, agent: &Agent<'_>, mode: &str, mtu: usize) -> Result<Seen> {
+    let frames = table_is_counted(lab, agent, mode, mtu)?;
     let before = agent.settled()?;
     let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
     SCANS[0].run(lab)?;
@@ -117,9 +121,10 @@ fn watched(lab: &Lab, agent: &Agent<'_>, mtu: usize) -> Result<Seen> {
 }
 
 /// Sends the table, as far as the link takes it; each packet must be counted under its exit.
-fn table_is_counted(lab: &Lab, agent: &Agent<'_>, mtu: usize) -> Result<usize> {
+fn table_is_counted(lab: &Lab, agent: &Agent<'_>, mode: &str, mtu: usize) -> Result<usize> {
     let mut cases: Vec<_> = table();
     cases.retain(|case| case.frame.len() >= 14 && case.frame.len() <= mtu + 14);
+    cases.retain(|case| mode != "tc" || !is_other_by_tc(case));
     let mut exits = BTreeMap::new();
     for case in &mut cases {
         case.frame.resize(case.frame.len().max(SHORTEST), 0);

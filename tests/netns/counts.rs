@@ -121,12 +121,19 @@ fn scan_is_counted_and_found(scan: &Scan, mode: &str) -> Result<()> {
     )
 }
 
-fn packet_table(mode: &str) -> Result<()> {
-    // The kernel drops a frame that ends within its tag before tcpdump and tc see it.
-    let is_unseen = |case: &Case| case.name == "half a tag";
-    let cases = table().into_iter().filter(|case| case.frame.len() >= 14);
+/// The kernel drops a frame that ends within its tag before tcpdump and tc see it.
+fn is_unseen(case: &Case) -> bool {
+    case.name == "half a tag"
+}
+
+/// Whether tc counts it otherwise than XDP does, or not at all.
+pub(crate) fn is_other_by_tc(case: &Case) -> bool {
     // The stack takes the first tag off before tc: it has one more than the program follows.
-    let is_other_by_tc = |case: &Case| is_unseen(case) || case.counted().0 == Exit::UnsupportedVlan;
+    is_unseen(case) || case.counted().0 == Exit::UnsupportedVlan
+}
+
+fn packet_table(mode: &str) -> Result<()> {
+    let cases = table().into_iter().filter(|case| case.frame.len() >= 14);
     let cases: Vec<_> = cases.filter(|case| mode != "tc" || !is_other_by_tc(case)).collect();
     let frames: Vec<_> = cases.iter().map(|case| case.frame.clone()).collect();
     let (mut exits, mut probes) = (BTreeMap::new(), BTreeMap::new());
