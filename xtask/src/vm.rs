@@ -101,12 +101,16 @@ fn tests(ws: &Workspace, guests: &Guests, wanted: &[&'static kernels::Series], a
         let image = guests
             .image(ws, &kernel, &MODULES, |modules| guest::script(guests.arch, modules, &args.steps))?;
         let log = guests.directory.join(format!("{}.log", kernel.release));
-        let result = guest::read(&guest::boot(ws, guests.arch, &kernel, &image, &log, |qemu| qemu)?);
+        let result =
+            guest::read(&guest::boot(ws, guests.arch, &kernel, &image, &log, guest::LIMIT, |qemu| qemu)?);
         for line in result.lines() {
             println!("  {line}");
         }
+        for loss in result.losses() {
+            println!("  doctor: {loss}{}", if series.expects(&loss) { "" } else { " (NOT EXPECTED)" });
+        }
         println!("  console: {}", ws.display(&log));
-        if !result.is_as_expected(series.support, &args.steps) {
+        if !result.is_as_expected(series, &args.steps) {
             failed.push(kernel.release.clone());
         }
         results.insert(page::key(series.name, &kernel.release), page::row(series, &kernel.release, &result));

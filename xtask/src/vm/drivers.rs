@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     process::{self as processes, Command},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -73,6 +74,9 @@ const TEST: &str = "card: what it takes, counts and costs";
 /// In how many seconds.
 const SECONDS: u32 = 420;
 
+/// How long a guest may take to boot and to end.
+const AROUND: Duration = Duration::from_secs(120);
+
 /// The name of a card that somebody gave.
 ///
 /// # Errors
@@ -106,8 +110,9 @@ pub(super) fn run(ws: &Workspace, guests: &Guests, args: &Args) -> Result<()> {
         let image = guests.image(ws, &kernel, &MODULES, |modules| script(guests, modules, &cards))?;
         let log = guests.directory.join(format!("{}-drivers.log", kernel.release));
         let hub = Hub::new(ws, &cards)?;
-        let said =
-            guest::boot(ws, guests.arch, &kernel, &image, &log, |qemu| hub.connect(ws, &qemu, &cards))?;
+        let limit = cards.iter().fold(AROUND, |limit, _| limit + Duration::from_secs(SECONDS.into()));
+        let with = |qemu: Command| hub.connect(ws, &qemu, &cards);
+        let said = guest::boot(ws, guests.arch, &kernel, &image, &log, limit, with)?;
         drop(hub);
         for card in &cards {
             let outcome = guest::outcome(&said, card.name);
