@@ -50,7 +50,9 @@ fn card() -> Result<()> {
         let mut agent = match scenario.start() {
             Ok(agent) => agent,
             Err(error) => {
-                println!("{MARK} {mode} refused: {}", refusal(&format!("{error:#}")));
+                let reason = refusal(&format!("{error:#}"));
+                let then = if is_mended(&scenario, &reason)? { " (done, and it was taken)" } else { "" };
+                println!("{MARK} {mode} refused: {reason}{then}");
                 continue;
             }
         };
@@ -86,6 +88,16 @@ fn refusal(said: &str) -> String {
     let reason = ["native mode: ", "by tc: "].iter().find_map(|begin| said.split_once(begin));
     let reason = reason.map_or(said, |(_, reason)| reason);
     reason.split("; --mode ").next().unwrap_or(reason).replace('\n', " ")
+}
+
+/// Does what a refusal says is to be done on this host, if it says that; the agent must start then.
+fn is_mended(scenario: &Scenario, reason: &str) -> Result<bool> {
+    let Some(arguments) = reason.split('`').find_map(|part| part.strip_prefix("ip ")) else {
+        return Ok(false);
+    };
+    scenario.lab.victim.ip(arguments)?;
+    scenario.start().context("it was done what the refusal said")?.end()?;
+    Ok(true)
 }
 
 fn mode_of(metrics: &Metrics) -> Result<&'static str> {
