@@ -85,7 +85,7 @@ fn connected(mtu: usize, mode: &str) -> Result<Scenario> {
 
 /// The reason in what the agent said, without what else to do.
 fn refusal(said: &str) -> String {
-    let reason = ["native mode: ", "by tc: "].iter().find_map(|begin| said.split_once(begin));
+    let reason = ["native mode: ", "by tc: ", "scanguard: "].iter().find_map(|begin| said.split_once(begin));
     let reason = reason.map_or(said, |(_, reason)| reason);
     reason.split("; --mode ").next().unwrap_or(reason).replace('\n', " ")
 }

@@ -94,7 +94,9 @@ impl Exit {
             }
             match cause.downcast_ref::<LoadError>() {
                 Some(LoadError::Denied(_)) => return Self::Privileges,
-                Some(LoadError::Unsupported { .. } | LoadError::Layout) => return Self::Kernel,
+                Some(LoadError::Unsupported { .. } | LoadError::NoTcx { .. } | LoadError::Layout) => {
+                    return Self::Kernel;
+                }
                 Some(LoadError::Memory { .. } | LoadError::Descriptors(_)) => return Self::Failure,
                 None => {}
             }

@@ -17,7 +17,8 @@ use super::{
     object::{self, max_entries},
     outbound::{self, OutboundError, Scope},
     reason::shorten,
-    settings::Settings,
+    settings::{Mode, Settings},
+    tcx,
 };
 use crate::content;
 
@@ -36,6 +37,17 @@ pub enum LoadError {
         /// Kernel release.
         release: String,
         /// The message of the kernel or of aya, shortened.
+        reason: String,
+    },
+    /// The program for tc is wanted, and there is no tcx.
+    #[error(
+        "the mode tc needs tcx (Linux 6.6), which this kernel ({release}) does not have: {reason}; --mode auto works \
+         on any interface"
+    )]
+    NoTcx {
+        /// Kernel release.
+        release: String,
+        /// The kernel's words.
         reason: String,
     },
     /// The object was built for another agent.
@@ -126,6 +138,10 @@ pub fn load_with_connections(
     pinned: &[(String, PathBuf)],
     outbound: Option<Scope>,
 ) -> Result<Loaded, LoadError> {
+    // Older kernels look at that program for long and then refuse it.
+    if settings.mode == Mode::Tc {
+        tcx::is_supported().map_err(|reason| LoadError::NoTcx { release: kernel_release(), reason })?;
+    }
     let load = |ground: &Ground| load_with(settings, sampling, salt, log, ground, pinned);
     let ground = match Ground::of_kernel() {
         Ok(ground) => ground,
