@@ -1,7 +1,7 @@
 //! Network cards instead of veth: what modes a card's driver takes, what is counted there, and what it costs. `cargo xtask
 //! vm --drivers` runs this in guests that have such cards, and reads the lines that it prints.
 
-use std::{collections::BTreeMap, env};
+use std::{collections::BTreeMap, env, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
@@ -13,7 +13,7 @@ use scanguard_tests::{
         lab::{CARDS, Lab, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
         scenario::Scenario,
         stage::Stage,
-        wire,
+        wire::Wire,
     },
     tables::{packets::table, scans::SCANS},
 };
@@ -25,6 +25,9 @@ const MTU: &str = "SCANGUARD_CARDS_MTU";
 
 /// The least that cards send: they fill up what is shorter.
 const SHORTEST: usize = 60;
+
+/// Between two frames of the table: some cards have room for 64, and the kernel that empties them is emulated.
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// All, the best first.
 const MODES: [&str; 3] = ["native", "generic", "tc"];
@@ -146,7 +149,13 @@ fn table_is_counted(lab: &Lab, agent: &Agent<'_>, mode: &str, mtu: usize) -> Res
     let before = agent.settled()?;
     // Many frames are for another address: a card hands them on while tcpdump listens.
     let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
-    wire::send(&lab.scanner, SCANNER_INTERFACE, &frames)?;
+    lab.scanner.enter(|| {
+        let wire = Wire::open(SCANNER_INTERFACE)?;
+        frames.iter().try_for_each(|frame| {
+            thread::sleep(BETWEEN);
+            wire.send(frame)
+        })
+    })?;
     capture.stop()?;
     let after = agent.settled()?;
     let captured = capture.count("")?;
