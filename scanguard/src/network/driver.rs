@@ -20,6 +20,8 @@ pub struct Driver {
     pub name: String,
     /// Of virtio, what host and guest agreed on: a digit for each feature.
     features: Option<String>,
+    /// The first two numbers of the kernel's release, where they can be read.
+    kernel: Option<(u32, u32)>,
 }
 
 /// Features of virtio's network cards, include/uapi/linux/virtio_net.h.
@@ -44,6 +46,15 @@ const ONE_PAGE: u32 = 3400;
 const GENERIC_ONLY: [&str; 8] =
     ["8139cp", "8139too", "e1000", "e1000e", "ne2k-pci", "pcnet32", "r8169", "tg3"];
 
+/// Drivers that have native XDP since a Linux that is newer than the oldest that does.
+const LATE: [(&str, (u32, u32)); 1] = [("vmxnet3", (6, 6))];
+
+/// The first two numbers of a release.
+fn numbers(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 impl Driver {
     /// The driver of a device.
     pub fn of(device: &Device) -> Option<Self> {
@@ -54,6 +65,7 @@ impl Driver {
         Some(Self {
             name: driver.file_name()?.to_string_lossy().into_owned(),
             features: features.flatten().map(|text| text.trim().to_owned()),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().as_deref().and_then(numbers),
         })
     }
 
@@ -61,6 +73,12 @@ impl Driver {
     pub fn obstacle(&self, interface: &str, mtu: u32) -> Option<String> {
         if GENERIC_ONLY.contains(&self.name.as_str()) {
             return Some(format!("its driver, {}, has no native mode", self.name));
+        }
+        let is_late = |(name, since): &&(&str, (u32, u32))| {
+            *name == self.name && self.kernel.is_some_and(|kernel| kernel < *since)
+        };
+        if let Some((name, (major, minor))) = LATE.iter().find(is_late) {
+            return Some(format!("its driver, {name}, has native mode from Linux {major}.{minor} on"));
         }
         let offloads = self.joined_segments();
         if !offloads.is_empty() {
@@ -104,7 +122,7 @@ mod tests {
 
     fn virtio(bits: &[usize]) -> Driver {
         let features = (0..64).map(|bit| if bits.contains(&bit) { '1' } else { '0' }).collect();
-        Driver { name: "virtio_net".to_owned(), features: Some(features) }
+        Driver { name: "virtio_net".to_owned(), features: Some(features), kernel: None }
     }
 
     #[test]
@@ -125,8 +143,19 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_whose_driver_is_too_old_is_told_from_an_mtu_that_is_too_large() {
+        let vmxnet3 = |release: &str| {
+            let driver = Driver { name: "vmxnet3".to_owned(), features: None, kernel: numbers(release) };
+            driver.obstacle("eth0", 9000).unwrap()
+        };
+        assert_eq!(vmxnet3("6.1.0-50-amd64"), "its driver, vmxnet3, has native mode from Linux 6.6 on");
+        assert!(vmxnet3("6.12.117+deb13").contains("mtu 3400") && vmxnet3("6.6.0").contains("mtu 3400"));
+        assert!(vmxnet3("unknown").contains("mtu 3400"));
+    }
+
+    #[test]
     fn a_driver_without_native_mode_is_named() {
-        let driver = |name: &str| Driver { name: name.to_owned(), features: None };
+        let driver = |name: &str| Driver { name: name.to_owned(), features: None, kernel: None };
         assert!(driver("e1000e").obstacle("eth0", 9000).unwrap().contains("e1000e, has no native mode"));
         assert_eq!(driver("ixgbe").obstacle("eth0", 1500), None);
     }

@@ -126,6 +126,8 @@ pub(super) fn run(ws: &Workspace, guests: &Guests, args: &Args) -> Result<()> {
         }
         println!("  console: {}", ws.display(&log));
         if args.write {
+            // Somebody may have changed the page meanwhile.
+            let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
             fs::write(&page, write(&text, &rows)?).with_context(|| page.display().to_string())?;
         }
     }
