@@ -138,10 +138,6 @@ pub fn load_with_connections(
     pinned: &[(String, PathBuf)],
     outbound: Option<Scope>,
 ) -> Result<Loaded, LoadError> {
-    // Older kernels look at that program for long and then refuse it.
-    if settings.mode == Mode::Tc {
-        tcx::is_supported().map_err(|reason| LoadError::NoTcx { release: kernel_release(), reason })?;
-    }
     let load = |ground: &Ground| load_with(settings, sampling, salt, log, ground, pinned);
     let ground = match Ground::of_kernel() {
         Ok(ground) => ground,
@@ -193,6 +189,10 @@ pub fn load_with(
     ground: &Ground,
     pinned: &[(String, PathBuf)],
 ) -> Result<aya::Ebpf, LoadError> {
+    // Older kernels look at that program for long and then refuse it.
+    if settings.mode == Mode::Tc {
+        tcx::is_supported().map_err(|reason| LoadError::NoTcx { release: kernel_release(), reason })?;
+    }
     let mask = SourceMask::new(settings.ipv6_prefix).words();
     let enabled = u32::from(sampling.enabled);
     let ports = PortSet::ALL.map(|set| sampling.ports(set));

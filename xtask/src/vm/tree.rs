@@ -39,9 +39,9 @@ const FILES: [&str; 7] = [
     "/etc/nsswitch.conf",
 ];
 
-/// Programs of busybox that the script calls by name.
-pub(super) const APPLETS: [&str; 9] =
-    ["sh", "mount", "mkdir", "insmod", "poweroff", "timeout", "env", "cat", "grep"];
+/// Programs of busybox that the script and the tests call by name.
+pub(super) const APPLETS: [&str; 10] =
+    ["sh", "mount", "mkdir", "insmod", "poweroff", "timeout", "env", "cat", "grep", "sleep"];
 
 /// Where tools and libraries of guests come from.
 pub(super) struct System {
