@@ -33,7 +33,7 @@ const SHORTEST: usize = 60;
 const BETWEEN: Duration = Duration::from_millis(5);
 
 /// All, the best first.
-const MODES: [&str; 3] = ["native", "generic", "tc"];
+const MODES: [&str; 3] = ["native", "tc", "generic"];
 
 /// How many large frames a card may lose, if neither the kernel nor the sensor sees them.
 const LOST: usize = 1;
