@@ -7,7 +7,10 @@ use scanguard_tests::{
     fixtures::{
         agent::{Agent, LISTEN},
         capture::Capture,
-        lab::{Lab, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+        lab::{
+            Lab, Namespace, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within,
+            wait_for,
+        },
         root,
         scenario::Scenario,
     },
@@ -24,7 +27,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("auto: a card with native mode is watched in it, with the program that counts", native),
         trial("auto: a bridge has no native mode, so it goes by tc, and says why", of_a_bridge),
         trial("auto: a macvlan goes by tc", of_a_macvlan),
-        trial("auto: a VLAN device goes by tc, and its frames are seen without their tag", of_a_vlan),
+        trial("auto: a VLAN device goes by tc, and its frames are seen without their tag", of_a_vlan)
+            .with_kind("root; a kernel with VLAN devices (8021q)")
+            .with_ignored_flag(!root::is_root() || !has_vlans()),
         trial("auto: a card goes by tc, too, beside a bridge", mixed),
         trial(
             "auto: without an Ethernet header none goes by tc: native and generic mode, each as it can",
@@ -139,13 +144,17 @@ fn of_a_macvlan() -> Result<()> {
     agent.end()
 }
 
+/// Whether the kernel has VLAN devices.
+fn has_vlans() -> bool {
+    let added = |host: Namespace| host.ip("link add link lo name above0 type vlan id 5");
+    Namespace::new("vlans").and_then(added).is_ok()
+}
+
 fn of_a_vlan() -> Result<()> {
     const ADDRESS: &str = "10.79.0.1";
     let lab = Lab::new()?;
     let vlan = |interface: &str| format!("link add link {interface} name above0 type vlan id 5");
-    if lab.victim.ip(&vlan(VICTIM_INTERFACE)).is_err() {
-        return root::skipped("VLAN devices (8021q) in this kernel");
-    }
+    lab.victim.ip(&vlan(VICTIM_INTERFACE))?;
     lab.scanner.ip(&vlan(SCANNER_INTERFACE))?;
     for (host, address) in [(&lab.victim, ADDRESS), (&lab.scanner, "10.79.0.2")] {
         host.ip(&format!("addr add {address}/24 dev above0"))?;
