@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
+use object::build::elf::SectionData;
 
 const OBJECTS_VARIABLE: &str = "SCANGUARD_EBPF_OBJECTS";
 /// The object for XDP, as cargo calls it, that for tc, and that by which the agent tries which of both an interface takes.
@@ -69,6 +70,30 @@ fn main() -> Result<()> {
             fs::rename(out.join(xdp), out.join(name)).context(name)?;
         }
     }
+    OBJECTS.iter().try_for_each(|name| {
+        strip(&out.join(name)).with_context(|| format!("{name}: without debug information"))
+    })
+}
+
+/// Takes the sections away that only debuggers read: three quarters of an object. The kernel and aya read BTF, which stays;
+/// the compiler makes it from the same information.
+fn strip(path: &Path) -> Result<()> {
+    let object = fs::read(path)?;
+    let mut object = object::build::elf::Builder::read(&*object)?;
+    for section in object.sections.iter_mut() {
+        let name = section.name.as_slice();
+        section.delete = [b".debug_".as_slice(), b".rel.debug_"].iter().any(|of| name.starts_with(of));
+    }
+    object.delete_orphans();
+    // LLVM has the names of sections in the table of those of symbols, which this writer does not.
+    let names = object.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    object.write(&mut stripped)?;
+    fs::write(path, stripped)?;
     Ok(())
 }
 
