@@ -80,7 +80,7 @@ fn main() -> Result<()> {
 fn strip(path: &Path) -> Result<()> {
     let object = fs::read(path)?;
     let mut object = object::build::elf::Builder::read(&*object)?;
-    for section in object.sections.iter_mut() {
+    for section in &mut object.sections {
         let name = section.name.as_slice();
         section.delete = [b".debug_".as_slice(), b".rel.debug_"].iter().any(|of| name.starts_with(of));
     }
