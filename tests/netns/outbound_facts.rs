@@ -204,7 +204,7 @@ fn inner() -> Result<()> {
     scenario.run(|lab, agent| {
         lab.victim.ip(&format!("route add 20.8.0.0/16 via {SCANNER}"))?;
         lab.scanner.ip("route add local 20.8.0.0/16 dev lo")?;
-        lab.scanner.sysctl("ipv6/ip_nonlocal_bind", "1")?;
+        lab.scanner.ip(&format!("route add 10.79.0.0/24 via {VICTIM}"))?;
         let _server = serve(&lab.scanner, [443])?;
         // It talks to them for a while, and to others.
         for _ in 0..2 {

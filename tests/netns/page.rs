@@ -238,10 +238,11 @@ fn ordered() -> Result<()> {
         // Another token is taken by a reload, within the sandbox.
         fs::write(&file, "another-token-of-the-test")?;
         agent.process.signal(libc::SIGHUP);
-        wait_for("the new token is in force", PATIENCE, || {
-            order(&token, "unban").ok()?;
-            says("not the admin token").ok()
+        wait_for("the reload", PATIENCE, || {
+            let reloads = agent.metrics().ok()?.get("scanguard_config_reloads_total{outcome=\"success\"}");
+            (reloads == 1.0).then_some(())
         })?;
-        Ok(())
+        order(&token, "unban")?;
+        says("not the admin token")
     })
 }
