@@ -19,7 +19,7 @@ use scanguard_common::{
 
 use crate::{
     config,
-    fields::{AF_INET, AF_INET6, read, remote},
+    fields::{AF_INET, AF_INET6, namespace, read, remote},
     listeners, outbound, sources, tally, used,
 };
 
@@ -139,7 +139,7 @@ unsafe fn flow_of(socket: *const u8) -> Option<Flow> {
 #[inline(always)]
 unsafe fn is_ours(socket: *const u8) -> Option<()> {
     // SAFETY: the caller's promise.
-    let number = unsafe { read::<u32>(read(socket, Field::Namespace)?, Field::NamespaceNumber)? };
+    let number = unsafe { namespace(socket)? };
     (number == config::namespace()).then_some(())
 }
 

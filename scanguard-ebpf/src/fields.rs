@@ -49,6 +49,16 @@ pub(crate) const AF_INET: u16 = 2;
 /// As above.
 pub(crate) const AF_INET6: u16 = 10;
 
+/// The number of the network namespace of a socket.
+///
+/// # Safety
+/// It is a socket of the kernel.
+#[inline(always)]
+pub(crate) unsafe fn namespace(socket: *const u8) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    unsafe { read(read(socket, Field::Namespace)?, Field::NamespaceNumber) }
+}
+
 /// The remote address of a socket.
 ///
 /// # Safety

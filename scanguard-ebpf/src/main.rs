@@ -30,6 +30,7 @@ mod incoming;
 mod judge;
 mod listeners;
 mod lpm;
+mod object;
 mod opaque;
 mod oracle;
 mod outbound;
@@ -235,15 +236,3 @@ fn deep(ctx: &Context, is_armed: bool) -> u32 {
 fn running(ctx: &Context, is_armed: bool) -> u32 {
     if is_armed && gate::drops_early(ctx) { BANNED } else { Exit::TcpEstablished as u32 }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // No path leads here: the code never panics, and the verifier would refuse this loop.
-    loop {}
-}
-
-/// The licence, for the kernel.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

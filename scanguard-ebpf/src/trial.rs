@@ -3,6 +3,8 @@
 #![no_std]
 #![no_main]
 
+mod object;
+
 use aya_ebpf::{
     bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS},
     macros::{classifier, xdp},
@@ -20,15 +22,3 @@ pub(crate) fn scanguard_trial(_ctx: XdpContext) -> u32 {
 pub(crate) fn scanguard_try_tc(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // No path leads here.
-    loop {}
-}
-
-/// The licence, for the kernel.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

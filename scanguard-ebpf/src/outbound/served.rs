@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config,
-    fields::{read, remote},
+    fields::{namespace, read, remote},
     home,
 };
 
@@ -79,13 +79,6 @@ fn note(port: u16, is_elsewhere: bool) {
             unsafe { word.write(word.read() | bits) };
         }
     }
-}
-
-/// The network namespace of a socket.
-#[inline(always)]
-unsafe fn namespace(socket: *const u8) -> Option<u32> {
-    // SAFETY: the caller's promise.
-    unsafe { read(read(socket, Field::Namespace)?, Field::NamespaceNumber) }
 }
 
 /// As [`listens`]. A global function, for the reason that [`crate::judge`] gives.
