@@ -1,6 +1,7 @@
 //! `cargo xtask CMD`: what people would otherwise type by hand. One file per command.
 
 mod adversary;
+mod apt;
 mod bench;
 mod build;
 mod check;

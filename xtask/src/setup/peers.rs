@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{process, workspace::Workspace};
+use crate::{apt, process, workspace::Workspace};
 
 /// The packages. `true`: from the backports, which are newer, or the only ones to have it.
 const PACKAGES: [(&str, bool); 6] = [
@@ -57,13 +57,8 @@ struct Archive {
 impl Archive {
     fn open(ws: &Workspace) -> Result<Self> {
         let directory = ws.target().join("peers.apt");
-        for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(directory.join(part)).with_context(|| directory.display().to_string())?;
-        }
-        let targets =
-            ["indextargets", "--format", "$(LABEL) $(CODENAME) $(REPO_URI)", "Created-By: Packages"];
-        let said = process::answer(ws.command("apt-get").args(targets))
-            .context("apt-get does not say where this machine's packages come from")?;
+        apt::prepare(&directory)?;
+        let said = apt::lists(ws, "$(LABEL) $(CODENAME) $(REPO_URI)")?;
         let (release, uri) = release(&said).context("this is no Debian")?;
         let line = |suite: &str| format!("deb {uri} {suite} main\n");
         fs::write(directory.join("sources.list"), line(release) + &line(&format!("{release}-backports")))?;
@@ -74,20 +69,7 @@ impl Archive {
 
     /// It knows what is installed here, so that it fetches only what is not.
     fn apt(&self, ws: &Workspace) -> Command {
-        let mut command = ws.command("apt-get");
-        let at = |part: &str| self.directory.join(part).display().to_string();
-        for (option, value) in [
-            ("Dir::Etc::SourceList", at("sources.list")),
-            ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
-            ("Dir::State::Lists", at("lists")),
-            ("Dir::Cache", at("cache")),
-            // The lists are this user's own, and apt fetches them as this user.
-            ("APT::Sandbox::User", String::new()),
-            ("Acquire::Languages", "none".to_owned()),
-        ] {
-            command.args(["-o", &format!("{option}={value}")]);
-        }
-        command
+        apt::within(ws, "apt-get", &self.directory, &[])
     }
 
     fn unpack(&self, ws: &Workspace, name: &str, is_backport: bool, root: &Path) -> Result<()> {

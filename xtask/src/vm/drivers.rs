@@ -110,7 +110,7 @@ pub(super) fn run(ws: &Workspace, guests: &Guests, args: &Args) -> Result<()> {
         let image = guests.image(ws, &kernel, &MODULES, |modules| script(guests, modules, &cards))?;
         let log = guests.directory.join(format!("{}-drivers.log", kernel.release));
         let hub = Hub::new(ws, &cards)?;
-        let limit = cards.iter().fold(AROUND, |limit, _| limit + Duration::from_secs(SECONDS.into()));
+        let limit = AROUND + Duration::from_secs(u64::from(SECONDS) * cards.len() as u64);
         let with = |qemu: Command| hub.connect(ws, &qemu, &cards);
         let said = guest::boot(ws, guests.arch, &kernel, &image, &log, limit, with)?;
         drop(hub);

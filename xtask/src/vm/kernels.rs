@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::arch::Arch;
-use crate::{process, workspace::Workspace};
+use crate::{apt, process, workspace::Workspace};
 
 /// Kernels of one series: the newest that there is runs.
 #[derive(Debug, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub(super) struct Series {
     pub(super) users: &'static str,
     /// The expected support.
     pub(super) support: Support,
-    /// What doctor is expected to call lost there: the first words of its lines.
+    /// The losses that doctor is expected to name there, by the first words of its lines.
     pub(super) losses: &'static [&'static str],
 }
 
@@ -148,17 +148,8 @@ impl Archive {
     /// This machine gets no packages from Debian, or its archive cannot be reached.
     pub(super) fn open(ws: &Workspace, directory: &Path, arch: Arch) -> Result<Self> {
         let directory = directory.join(format!("apt-{}", arch.debian()));
-        for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(directory.join(part)).with_context(|| directory.display().to_string())?;
-        }
-        let format = "$(LABEL) $(REPO_URI)";
-        let said = process::answer(ws.command("apt-get").args([
-            "indextargets",
-            "--format",
-            format,
-            "Created-By: Packages",
-        ]))
-        .context("apt-get does not say where this machine's packages come from")?;
+        apt::prepare(&directory)?;
+        let said = apt::lists(ws, "$(LABEL) $(REPO_URI)")?;
         fs::write(directory.join("sources.list"), sources(&said)?)?;
         // Nothing is installed there.
         fs::write(directory.join("status"), "")?;
@@ -172,24 +163,14 @@ impl Archive {
     }
 
     fn apt(&self, ws: &Workspace, program: &str) -> Command {
-        let mut command = ws.command(program);
-        let at = |part: &str| self.directory.join(part).display().to_string();
-        for (option, value) in [
-            ("Dir::Etc::SourceList", at("sources.list")),
-            ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
-            ("Dir::Etc::PreferencesParts", "/dev/null".to_owned()),
-            ("Dir::State::Lists", at("lists")),
-            ("Dir::State::status", at("status")),
-            ("APT::Architecture", self.arch.debian().to_owned()),
-            ("APT::Architectures", self.arch.debian().to_owned()),
-            ("Dir::Cache", at("cache")),
-            // The lists are this user's own, and apt fetches them as this user.
-            ("APT::Sandbox::User", "".to_owned()),
-            ("Acquire::Languages", "none".to_owned()),
-        ] {
-            command.args(["-o", &format!("{option}={value}")]);
-        }
-        command
+        let (status, arch) = (self.directory.join("status").display().to_string(), self.arch.debian());
+        let more = [
+            ("Dir::Etc::PreferencesParts", "/dev/null"),
+            ("Dir::State::status", &*status),
+            ("APT::Architecture", arch),
+            ("APT::Architectures", arch),
+        ];
+        apt::within(ws, program, &self.directory, &more)
     }
 
     /// The newest kernel of a series; downloaded once.
