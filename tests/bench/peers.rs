@@ -41,11 +41,13 @@ trait Running {
     /// It cannot be asked.
     fn has_spoken(&mut self) -> Result<bool>;
 
-    /// Of so many packets that were sent, how many it did not see, if it counts. It may be ended by this.
+    /// Of so many packets that were sent, how many it did not see; most do not count. It may be ended by this.
     ///
     /// # Errors
     /// It does not say.
-    fn lost(&mut self, sent: u64) -> Result<Option<u64>>;
+    fn lost(&mut self, _sent: u64) -> Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// All of them, the sensor among them.
@@ -120,7 +122,7 @@ struct Run {
 
 fn measure(lab: &Lab, peer: &Peer, rate: u32, seconds: u32) -> Result<Run> {
     let mut running = (peer.start)(lab)?;
-    // Whatever was started is at rest.
+    // The peer has started, and is idle after this.
     thread::sleep(Duration::from_secs(1));
     let (own, threads) = (of_victim(lab)?.0, cpu_of(&named("ksoftirqd/")));
     let before = wire::sent(&lab.scanner)?;

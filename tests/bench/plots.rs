@@ -66,7 +66,7 @@ const THEMES: [Theme; 2] = [
 struct Plot {
     /// The name of its files.
     file: &'static str,
-    /// What it shows, for those who do not see it, too.
+    /// Its caption, which is also the text for readers who cannot see the picture.
     title: String,
     across: &'static str,
     up: &'static str,

@@ -11,6 +11,7 @@ use scanguard_tests::{
             Lab, Namespace, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within,
             wait_for,
         },
+        pinned::Bpffs,
         root,
         scenario::Scenario,
     },
@@ -49,11 +50,7 @@ fn watching<'l>(lab: &'l Lab, interfaces: &[&str]) -> Result<Agent<'l>> {
 
 /// The mode of an interface as the metrics have it, which must be one.
 fn mode(agent: &Agent<'_>, interface: &str) -> Result<&'static str> {
-    let page = agent.metrics()?;
-    let is_on = |mode: &&str| {
-        page.get(&format!("scanguard_xdp_attached{{interface=\"{interface}\",mode=\"{mode}\"}}")) == 1.0
-    };
-    let modes: Vec<_> = ["native", "generic", "tc"].into_iter().filter(is_on).collect();
+    let modes = agent.metrics()?.modes(interface);
     ensure!(modes.len() == 1, "{interface}: {modes:?}: {}", agent.said());
     Ok(modes[0])
 }
@@ -208,7 +205,7 @@ fn late() -> Result<()> {
 }
 
 fn persists() -> Result<()> {
-    let bpffs = scanguard_tests::fixtures::pinned::Bpffs::mount()?;
+    let bpffs = Bpffs::mount()?;
     let scenario = Scenario::new(&format!(
         "[sensor]\nmode = \"auto\"\npersist = true\npin = \"{}\"\n",
         bpffs.pin().display()

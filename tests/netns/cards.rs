@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use scanguard_common::outcome::Exit;
 use scanguard_tests::{
     fixtures::{
-        agent::{Agent, Metrics},
+        agent::{Agent, MODES, Metrics},
         capture::Capture,
         lab::{CARDS, Lab, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
         scenario::Scenario,
@@ -31,9 +31,6 @@ const SHORTEST: usize = 60;
 
 /// Between two frames of the table: some cards have room for 64, and the kernel that empties them is emulated.
 const BETWEEN: Duration = Duration::from_millis(5);
-
-/// All, the best first.
-const MODES: [&str; 3] = ["native", "tc", "generic"];
 
 /// How many large frames a card may lose, if neither the kernel nor the sensor sees them.
 const LOST: usize = 1;
@@ -110,11 +107,7 @@ fn is_mended(scenario: &Scenario, reason: &str) -> Result<bool> {
 }
 
 fn mode_of(metrics: &Metrics) -> Result<&'static str> {
-    let is = |mode: &&str| {
-        metrics.get(&format!("scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"{mode}\"}}"))
-            == 1.0
-    };
-    MODES.into_iter().find(is).context("no mode")
+    metrics.modes(VICTIM_INTERFACE).first().copied().context("no mode")
 }
 
 struct Seen {

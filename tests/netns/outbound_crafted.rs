@@ -25,6 +25,7 @@ use scanguard_tests::fixtures::{
 
 use crate::{
     outbound::{PYTHON, connect},
+    outbound_facts::CALLS,
     trial,
 };
 
@@ -301,18 +302,6 @@ s.settimeout(0.5)
 s.connect_ex((sys.argv[2], 7001))
 ";
 
-/// Calls it from an address of each of so many networks.
-const CALLS: &str = "
-import socket, sys, time
-for network in range(int(sys.argv[1])):
-    for _ in range(100):
-        try:
-            socket.create_connection(('10.79.0.2', 4001), 5, (f'30.{network}.0.1', 0)).close()
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.1)
-";
-
 fn peer_in_a_container() -> Result<()> {
     const NETWORKS: u64 = 12;
     let lab = Lab::new()?;
@@ -324,7 +313,14 @@ fn peer_in_a_container() -> Result<()> {
     let mut peer = tenant.command(PYTHON);
     group.hold(&mut peer);
     let mut peer = Process::new(peer.args(["-c", PEER, &NETWORKS.to_string(), VICTIM]).spawn()?);
-    run(lab.victim.command(PYTHON).args(["-c", CALLS, &NETWORKS.to_string()]))?;
+    run(lab.victim.command(PYTHON).args([
+        "-c",
+        CALLS,
+        "10.79.0.2",
+        "4001",
+        &NETWORKS.to_string(),
+        "30.{}.0.1",
+    ]))?;
     peer.wait_within(PATIENCE)?;
     let actor = watch.only(group.number()?, Kind::Program)?;
     let number = |host: &Namespace| host.enter(|| Ok(fs::metadata("/proc/thread-self/ns/net")?.ino()));

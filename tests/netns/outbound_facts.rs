@@ -106,8 +106,9 @@ for target in sys.argv[3:]:
     s.close()
 ";
 
-/// Calls an address at a port from an address of each of so many networks, which begin like this.
-const CALLS: &str = "
+/// Calls an address at a port, once from an address of each of so many networks; the last argument has `{}` for the
+/// number of the network.
+pub(crate) const CALLS: &str = "
 import socket, sys, time
 for network in range(int(sys.argv[3])):
     source = sys.argv[4].format(network)
@@ -119,7 +120,7 @@ for network in range(int(sys.argv[3])):
             time.sleep(0.1)
 ";
 
-/// A peer, and those whom it knows.
+/// A peer that is tried, with its hosts and the agent that watches it.
 struct Play<'l> {
     lab: &'l Lab,
     agent: &'l Agent<'l>,
@@ -128,8 +129,8 @@ struct Play<'l> {
 }
 
 impl Play<'_> {
-    /// The peer serves port 4001, is called from so many networks, and calls 80 others at a port, of whom one in four is
-    /// there. Gives the name of its control group.
+    /// The peer serves port 4001 and is called from so many networks. Then it calls 80 others at a port; one in four of
+    /// them answers. Gives the name of its control group.
     fn play(&self, suffix: &str, port: u16, networks: u32) -> Result<String> {
         let group = Group::new(suffix)?;
         let mut command = self.lab.victim.command(PYTHON);

@@ -6,7 +6,10 @@ use std::{fs, io::Read as _};
 use anyhow::Result;
 use scanguard_tests::fixtures::lab::Lab;
 
-use super::{Peer, Running, place::Place};
+use super::{
+    Peer, Running,
+    place::{Place, require},
+};
 
 pub(super) const PEER: Peer = Peer { name: "nftables' log by ulogd2, read by nobody", start };
 
@@ -32,7 +35,7 @@ impl<'l> FirewallLog<'l> {
     /// # Errors
     /// ulogd2 is not installed, or does not start.
     pub(super) fn start(lab: &'l Lab, program: &str, script: &str) -> Result<Self> {
-        Place::new(lab, "ulogd")?;
+        require("ulogd")?;
         let place = Place::new(lab, program)?;
         let (log, configuration) = (place.path(LOG).display().to_string(), place.path("ulogd.conf"));
         fs::write(

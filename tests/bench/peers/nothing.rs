@@ -12,8 +12,4 @@ impl Running for Nothing {
     fn has_spoken(&mut self) -> Result<bool> {
         Ok(false)
     }
-
-    fn lost(&mut self, _sent: u64) -> Result<Option<u64>> {
-        Ok(None)
-    }
 }

@@ -42,6 +42,18 @@ mount --rbind "$dir/over/dev" /dev
 exec sh -c "$1"
 "#;
 
+/// Whether a program is there, unpacked or installed.
+///
+/// # Errors
+/// It is not.
+pub(super) fn require(program: &str) -> Result<()> {
+    let is_there = |root: &str| {
+        ["usr/sbin", "usr/bin"].iter().any(|bin| Path::new(root).join(bin).join(program).exists())
+    };
+    ensure!(is_there(PACKAGES) || is_there("/"), "not installed");
+    Ok(())
+}
+
 /// A place for one peer. When this is dropped, whatever runs on the victim is ended.
 pub(super) struct Place<'l> {
     lab: &'l Lab,
@@ -57,10 +69,7 @@ impl<'l> Place<'l> {
     /// # Errors
     /// The program is not installed.
     pub(super) fn new(lab: &'l Lab, program: &str) -> Result<Self> {
-        let is_there = |root: &str| {
-            ["usr/sbin", "usr/bin"].iter().any(|bin| Path::new(root).join(bin).join(program).exists())
-        };
-        ensure!(is_there(PACKAGES) || is_there("/"), "not installed");
+        require(program)?;
         for part in ["usr", "etc", "var"] {
             fs::create_dir_all(Path::new(PACKAGES).join(part))?;
         }
@@ -108,7 +117,7 @@ impl<'l> Place<'l> {
         self.process.as_mut().context("nothing was started")
     }
 
-    /// What a file of this place has; nothing if it is not there.
+    /// The contents of a file of this place; empty if there is no such file.
     pub(super) fn read(&self, name: &str) -> String {
         fs::read(self.path(name))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

@@ -20,8 +20,4 @@ impl Running for Portsentry<'_> {
     fn has_spoken(&mut self) -> Result<bool> {
         Ok(self.0.is_logged("scan from host"))
     }
-
-    fn lost(&mut self, _sent: u64) -> Result<Option<u64>> {
-        Ok(None)
-    }
 }

@@ -26,8 +26,4 @@ impl Running for Scanlogd<'_> {
     fn has_spoken(&mut self) -> Result<bool> {
         Ok(self.0.is_logged("scanlogd"))
     }
-
-    fn lost(&mut self, _sent: u64) -> Result<Option<u64>> {
-        Ok(None)
-    }
 }

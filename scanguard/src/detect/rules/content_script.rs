@@ -87,8 +87,7 @@ impl Play {
 
     /// It sends a request and gets an answer, as captured from the wire.
     pub(crate) fn asked(&mut self, source: u8, said: Said, status: u16) -> &mut Self {
-        self.connection = (self.connection + 1) % 10;
-        self.say(source, said).say(source, Said::Status(status))
+        self.asked_at(source, 1, said, status)
     }
 
     /// It sends a request to 198.51.100.`host` and gets an answer.
