@@ -1,4 +1,5 @@
-//! Builds the kernel programs, for XDP, for tc and to try which of both can be used, and puts them where `sensor::object` embeds them.
+//! Builds the kernel programs, for XDP, for tc and to try which of both can be used, and puts them where
+//! `sensor::object` embeds them.
 //!
 //! Needs `rust-src` and `bpf-linker`, which `cargo xtask setup` installs. For those who package ScanGuard
 //! without a BPF toolchain: `SCANGUARD_EBPF_OBJECTS=DIRECTORY` takes objects that were built elsewhere, with the names of

@@ -400,7 +400,7 @@ fn interface_line(
     }
 }
 
-/// What is known of native mode at an Ethernet link.
+/// The verdict and the words about native mode at an Ethernet link.
 fn native(mode: Mode, has_native: Option<bool>) -> (Verdict, String) {
     let words = match (has_native, mode) {
         (None, _) => return (Verdict::Good, " (whether native mode works, only `run` can tell)".to_owned()),

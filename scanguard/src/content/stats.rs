@@ -108,7 +108,8 @@ impl<const WORDS: usize> Sent<WORDS> {
     }
 }
 
-/// Notes the address to which the client itself sent something, as far as it is known.
+/// Notes the address to which the client itself sent something, as far as it is known. A sketch takes the word from the
+/// upper half of a hash, and the bit from the lower.
 fn note(hosts: &mut Sketch<2>, sender: Sender, address: Option<u32>) {
     if let (Sender::Client, Some(address)) = (sender, address) {
         hosts.add(u64::from(address.rotate_left(16)) << 32 | u64::from(address));

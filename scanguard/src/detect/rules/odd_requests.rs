@@ -8,8 +8,10 @@
 //! but always in the same way: five of these count, if at least two are not of the most frequent kind.
 //!
 //! Distinct odd things count, not requests: a page that polls with an odd title sends one. But one attempt at each of many
-//! addresses is a sweep for one weakness: each address counts once. What a page sent the client
-//! to is told, and bans nobody; of what a page of this very host sent, four count as one.
+//! addresses is a sweep for one weakness: each address counts once.
+//!
+//! Requests that another page sent the client to make findings that ban nobody; of those that a page of this very host
+//! sent, four count as one.
 
 use super::{
     content_rule::{Common, count, graded},

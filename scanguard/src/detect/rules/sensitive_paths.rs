@@ -5,8 +5,8 @@
 //! list counts once, whatever stands before it. Missing paths of three applications are certain evidence. Three of one
 //! application may be a monitor's that asks by name for what should be here: the finding is told, and bans nobody.
 //!
-//! One missing path at each of many addresses is a sweep for one weakness. It is told, and bans nobody: somebody who looks
-//! after many hosts may ask each for the same page.
+//! One missing path at each of many addresses is a sweep for one weakness. Such a finding bans nobody: an administrator of
+//! many hosts may ask each for the same page.
 //!
 //! No honest client requests certain other paths: one of them is told, whatever the answer was. Below another path,
 //! where a code forge may show such a file, it counts only if it did not exist. It bans nobody by itself, because any
