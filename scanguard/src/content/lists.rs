@@ -433,6 +433,11 @@ mod tests {
             "Nessus SOAP v0.0.1 (Nessus.org)",
             "Mozilla/5.0 Jorgee",
             "Hello, World, from Mozi.7",
+            "Mozilla/4.0 (Hydra)",
+            "Ncrack (https://nmap.org/ncrack)",
+            "I'm not Mozilla, I'm Ming Mong",
+            "Linux Gnu (cow)",
+            "Mozilla/5.0 (compatible; RepoLookoutBot/1.0.0; abuse reports to abuse@repo-lookout.org)",
         ] {
             assert!(lists.agents.tool(agent).is_some(), "{agent}");
         }

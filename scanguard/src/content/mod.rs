@@ -3,6 +3,7 @@
 //! They come from the wire (the kernel program samples the beginnings of payloads) and from access logs. Both become a
 //! [`ContentEvent`], so that the same rules apply. It never has queries, cookies and bodies.
 
+pub mod attacks;
 pub mod burst;
 mod credit;
 mod dns;
@@ -14,6 +15,7 @@ mod ja4;
 pub mod lists;
 pub mod metrics;
 pub mod names;
+mod parameters;
 mod parse;
 mod reverse;
 pub mod salt;
@@ -21,6 +23,7 @@ pub mod sample;
 pub mod sampling;
 mod sender;
 mod sensitive;
+mod sent;
 mod served;
 pub mod services;
 pub mod settings;
@@ -135,6 +138,10 @@ pub struct Request {
     pub oddities: Vec<Oddity>,
     /// A hash of what is odd in it: the same oddity has the same one, whatever else the request asks for.
     pub odd_part: u64,
+    /// The kinds of attacks in it.
+    pub attacks: attacks::Attacks,
+    /// Hashes of the names of its parameters, without those that only a machine writes.
+    pub parameters: Vec<u64>,
     /// The status of the response, if the same line has it (an access log).
     pub status: Option<u16>,
 }

@@ -3,11 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Junk, Oddity, burst,
+    Junk, Oddity,
+    attacks::{AtOnce, Attacks},
+    burst,
     lists::Entry,
     names,
-    sender::{SENDERS, Sender},
+    parameters::Parameters,
+    sender::Sender,
     sensitive::{Asker, By, Sensitive},
+    sent::Sent,
     services::{Opened, Services},
     tools::keep,
     words::{Means, Words},
@@ -61,6 +65,9 @@ pub(super) struct Asked<'u> {
     pub(super) oddities: &'u [Oddity],
     /// A salted hash of what is odd.
     pub(super) odd_part: u64,
+    pub(super) attacks: Attacks,
+    /// Salted hashes of the names of its parameters.
+    pub(super) parameters: &'u [u64],
     /// A salted hash of the address that it went to, if that is known.
     pub(super) address: Option<u32>,
 }
@@ -86,26 +93,6 @@ pub(super) struct Pending {
     pub(super) is_proxied: bool,
     /// The path, if it may become an example.
     pub(super) example: Option<Box<str>>,
-}
-
-/// Distinct things, by the sender of the requests for them.
-#[derive(Clone, Debug)]
-struct Sent<const WORDS: usize>([Sketch<WORDS>; SENDERS]);
-
-impl<const WORDS: usize> Sent<WORDS> {
-    const EMPTY: Self = Self([Sketch::EMPTY; SENDERS]);
-
-    fn add(&mut self, sender: Sender, hash: u64) {
-        self.0[sender as usize].add(hash);
-    }
-
-    fn count(&self, by: By) -> u64 {
-        let [client, own, page] = &self.0;
-        match by {
-            By::Client => client.count().value,
-            By::Anybody => client.with(page).count().value + own.count().value / super::OWN_WEIGHT,
-        }
-    }
 }
 
 /// Notes the address to which the client itself sent something, as far as it is known. A sketch takes the word from the
@@ -155,6 +142,8 @@ pub struct Web {
     missing_hosts: Sketch<2>,
     oddities: [u32; Oddity::ALL.len()],
     odd_parts: [Sent<2>; Oddity::ALL.len()],
+    attacks: AtOnce,
+    parameters: Parameters,
 }
 
 impl Web {
@@ -181,6 +170,8 @@ impl Web {
         missing_hosts: Sketch::EMPTY,
         oddities: [0; Oddity::ALL.len()],
         odd_parts: [const { Sent::EMPTY }; Oddity::ALL.len()],
+        attacks: AtOnce::EMPTY,
+        parameters: Parameters::EMPTY,
     };
 
     /// Distinct paths.
@@ -248,6 +239,16 @@ impl Web {
         self.missing_hosts.count().value
     }
 
+    /// The most kinds of attacks within seconds, other than by links of this very host.
+    pub fn attacks_at_once(&self) -> u64 {
+        self.attacks.most()
+    }
+
+    /// Distinct names of parameters that were guessed.
+    pub fn guessed_parameters(&self, by: By) -> u64 {
+        self.parameters.guessed(by)
+    }
+
     fn ask(&mut self, asked: &Asked<'_>, at: Duration) {
         self.requests += 1;
         self.referred += u64::from(asked.sender != Sender::Client);
@@ -259,6 +260,10 @@ impl Web {
                 self.sensitive.ask(entry, asker);
             });
         }
+        if asked.sender != Sender::OwnPage {
+            self.attacks.add(asked.attacks, at);
+        }
+        self.parameters.ask(asked.sender, asked.parameters);
         if let Some((key, spelt)) = asked.host {
             self.hosts.ask(key, spelt, at);
         }

@@ -12,6 +12,8 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     Oddity, Request,
+    attacks::{Attack, Attacks},
+    parameters,
     sender::Shown,
     url::{absolute, host_of},
 };
@@ -62,10 +64,9 @@ const METHODS: [&str; 41] = [
     "PURGE",
 ];
 
-/// Parts of SQL, scripts and commands that tools try and that no application writes into its links. They are in lower
-/// case; a blank stands for `+` and for SQL's empty comment, too. They are few and long on purpose: a shop's search
-/// for "select" is none.
-const TELL_TALES: [&str; 40] = [
+/// Parts of SQL that tools try and that no application writes into its links. They are in lower case; a blank stands for
+/// `+` and for SQL's empty comment, too. They are few and long on purpose: a shop's search for "select" is none.
+const SQL: [&str; 15] = [
     "union select",
     "union all select",
     "';waitfor delay",
@@ -81,12 +82,14 @@ const TELL_TALES: [&str; 40] = [
     "xp_cmdshell",
     "dbms_pipe.",
     "utl_inaddr.",
-    "<script",
-    "</script",
-    "<svg/onload",
-    "<svg onload",
-    "onerror=alert",
-    "javascript:alert",
+];
+
+/// The same of scripts for browsers.
+const SCRIPTS: [&str; 6] =
+    ["<script", "</script", "<svg/onload", "<svg onload", "onerror=alert", "javascript:alert"];
+
+/// The same of commands, of files of the system, and of code for the server.
+const COMMANDS: [&str; 19] = [
     "/etc/passwd",
     "/etc/shadow",
     "/bin/sh",
@@ -176,7 +179,9 @@ pub fn examine(method: &str, target: &str, headers: &Headers<'_>) -> Request {
     }
     for text in [host, agent, shown.referer].into_iter().flatten() {
         odd.note(Oddity::Jndi, asks_jndi(&text.to_lowercase()), text);
-        odd.note(Oddity::Injection, text.contains("() {"), text);
+        let is_shell = text.contains("() {");
+        odd.note(Oddity::Injection, is_shell, text);
+        odd.attacks.join(Attacks::of(is_shell.then_some(Attack::Command)));
     }
     odd.note(Oddity::Binary, !is_token || target.contains(is_binary), target);
     let [method_bytes, path_bytes, host_bytes, agent_bytes] = KEPT;
@@ -200,6 +205,8 @@ pub fn examine(method: &str, target: &str, headers: &Headers<'_>) -> Request {
         host,
         oddities: odd.kinds(),
         odd_part: odd.part(),
+        attacks: odd.attacks,
+        parameters: parameters::names(query),
         status: None,
     }
 }
@@ -208,6 +215,7 @@ pub fn examine(method: &str, target: &str, headers: &Headers<'_>) -> Request {
 #[derive(Default)]
 struct Odd {
     found: [bool; Oddity::ALL.len()],
+    attacks: Attacks,
     hasher: DefaultHasher,
 }
 
@@ -216,6 +224,11 @@ impl Odd {
         if is_so {
             self.found[oddity.index()] = true;
             (oddity, part).hash(&mut self.hasher);
+            match oddity {
+                Oddity::Traversal => self.attacks.add(Attack::Traversal),
+                Oddity::Jndi => self.attacks.add(Attack::Jndi),
+                _ => {}
+            }
         }
     }
 
@@ -224,14 +237,23 @@ impl Odd {
         let has = |is: fn(&str) -> bool| seen.iter().any(|text| is(text));
         self.note(Oddity::Traversal, has(climbs), path);
         self.note(Oddity::Jndi, has(asks_jndi), path);
-        self.note(Oddity::Injection, has(is_injection), path);
+        self.inject(&seen, path);
     }
 
     fn in_parameter(&mut self, parameter: &str) {
         let seen = decodings(parameter);
         let has = |is: fn(&str) -> bool| seen.iter().any(|text| is(text));
         self.note(Oddity::Jndi, has(asks_jndi), parameter);
-        self.note(Oddity::Injection, has(is_injection) && !is_statement(&seen), parameter);
+        if !is_statement(&seen) {
+            self.inject(&seen, parameter);
+        }
+    }
+
+    /// Notes what is injected in a part, by its decodings.
+    fn inject(&mut self, seen: &[String], part: &str) {
+        let found = Attacks::of(seen.iter().flat_map(|text| injections(text)));
+        self.note(Oddity::Injection, found != Attacks::default(), part);
+        self.attacks.join(found);
     }
 
     fn kinds(&self) -> Vec<Oddity> {
@@ -394,9 +416,16 @@ fn resolved(lookup: &str) -> &str {
     }
 }
 
-fn is_injection(text: &str) -> bool {
+/// The kinds of injection in a text.
+fn injections(text: &str) -> impl Iterator<Item = Attack> {
     let text = text.replace('+', " ").replace("/**/", " ");
-    TELL_TALES.iter().any(|part| text.contains(part)) || compares_numbers(&text)
+    let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    let found = [
+        (Attack::Sql, has(&SQL) || compares_numbers(&text)),
+        (Attack::Script, has(&SCRIPTS)),
+        (Attack::Command, has(&COMMANDS)),
+    ];
+    found.into_iter().filter_map(|(attack, is_so)| is_so.then_some(attack))
 }
 
 /// Whether there is ` and 4711=4711` or similar text. Tools use it to find out whether a parameter reaches SQL.
@@ -515,6 +544,27 @@ mod tests {
         for (method, target, port) in rows {
             assert_eq!(of(method, target).target_port, port, "{target}");
         }
+    }
+
+    #[test]
+    fn attacks_are_of_several_kinds() {
+        use Attack::{Command, Jndi, Script, Sql, Traversal};
+        let rows: [(&str, &[Attack]); 6] = [
+            ("/search?q=select+a+union", &[]),
+            (
+                "/?a=%3Cscript%3Ealert(1)&b=UNION+SELECT+ALL&c=..%2F..%2F..%2Fetc%2Fpasswd",
+                &[Script, Sql, Traversal, Command],
+            ),
+            ("/?a=%3Csvg/onload=x", &[Script]),
+            ("/?id=1+or+7=7", &[Sql]),
+            ("/?id=$(id)", &[Command]),
+            ("/?id=${jndi:ldap://x/}", &[Jndi]),
+        ];
+        for (target, expected) in rows {
+            assert_eq!(of("GET", target).attacks, Attacks::of(expected.iter().copied()), "{target}");
+        }
+        let shock = with("GET", "/", [None, Some("() { :;}; echo"), None]);
+        assert_eq!(shock.attacks, Attacks::of([Command]));
     }
 
     #[test]

@@ -340,11 +340,27 @@ impl Digest<'_> {
         client_port: Option<u16>,
     ) -> Option<Found> {
         let Request {
-            path, is_cut, host, agent, sender, has_credentials, oddities, odd_part, status, ..
+            path,
+            is_cut,
+            host,
+            agent,
+            sender,
+            has_credentials,
+            oddities,
+            odd_part,
+            attacks,
+            parameters,
+            status,
+            ..
         } = request;
         let is_here = oddities.contains(&Oddity::Proxy) && self.is_here(request, service);
         let oddities: Vec<_> =
             oddities.iter().copied().filter(|oddity| !(is_here && *oddity == Oddity::Proxy)).collect();
+        let parameters: Vec<_> = if is_here || self.settings.ignore.has(path) {
+            Vec::new()
+        } else {
+            parameters.iter().map(|name| self.salt.hash_one(name)).collect()
+        };
         let lists = &self.settings.lists;
         // A long path that is cut counts as a new path each time, since anything may follow it: `/././` and so on is
         // nothing to a server.
@@ -366,6 +382,8 @@ impl Digest<'_> {
             agent: self.salt.hash_one(agent) as u8,
             oddities: &oddities,
             odd_part: self.salt.hash_one(odd_part),
+            attacks: *attacks,
+            parameters: &parameters,
             address: match service {
                 Service::Endpoint { ip, .. } => Some(self.salt.hash_one(ip) as u32),
                 Service::Log => None,

@@ -195,6 +195,8 @@ pub(super) const MATRIX_TOOLS: [Program; 40] = [
     },
     same("whatweb"),
     same("wapiti"),
+    same("wafw00f"),
+    same("hydra"),
     same("sqlmap"),
     same("sslscan"),
     Program { name: "testssl", packages: Packages::same_everywhere("testssl.sh") },

@@ -10,8 +10,10 @@ use crate::{
     clock::Now,
     content::{
         self, Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Sender, Service,
+        attacks::{Attack, Attacks},
         greeting::{Greeting, Language, Manner, Tried},
         salt::Salt,
+        target::{Headers, examine},
     },
     detect::{Detector, Rule, findings::Event, settings::Settings},
 };
@@ -233,6 +235,21 @@ pub(crate) fn odd(path: &str, oddity: Oddity) -> Said {
         request.oddities.push(oddity);
         request.odd_part = path.bytes().fold(0, |hash, byte| hash * 31 % 0xffff_ffff + u64::from(byte));
     })
+}
+
+/// A request with an attack of this kind.
+pub(crate) fn attacking(path: &str, attack: Attack) -> Said {
+    let oddity = match attack {
+        Attack::Traversal => Oddity::Traversal,
+        Attack::Jndi => Oddity::Jndi,
+        Attack::Sql | Attack::Script | Attack::Command => Oddity::Injection,
+    };
+    with(odd(path, oddity), |request| request.attacks = Attacks::of([attack]))
+}
+
+/// A request with these parameters.
+pub(crate) fn queried(path: &str, query: &str) -> Said {
+    Said::Request(examine("GET", &format!("{path}?{query}"), &Headers::default()))
 }
 
 /// A request in absolute form, as to a proxy.

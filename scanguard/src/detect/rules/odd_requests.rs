@@ -7,6 +7,9 @@
 //! the rule needs ten. A broken client repeats unknown methods, missing Host headers, binary junk and broken syntax,
 //! but always in the same way: five of these count, if at least two are not of the most frequent kind.
 //!
+//! Three kinds of attacks within seconds are told at low confidence: tools that ask what a firewall lets through (wafw00f)
+//! send one of each, and nobody types so fast.
+//!
 //! Distinct odd things count, not requests: a page that polls with an odd title sends one. But one attempt at each of many
 //! addresses is a sweep for one weakness: each address counts once.
 //!
@@ -46,11 +49,20 @@ pub(super) struct Settings {
     injections: u32,
     /// Threshold: distinct oddities, at least two of them of other kinds than the rest.
     oddities: u32,
+    /// Threshold: kinds of attacks that the source tried within seconds.
+    kinds: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { common: Common::new(Severity::Medium), attempts: 3, hosts: 8, injections: 10, oddities: 5 }
+        Self {
+            common: Common::new(Severity::Medium),
+            attempts: 3,
+            hosts: 8,
+            injections: 10,
+            oddities: 5,
+            kinds: 3,
+        }
     }
 }
 
@@ -64,6 +76,8 @@ impl Settings {
             hosts: section.number("hosts", default.hosts, 2..=200),
             injections: section.number("injections", default.injections, 1..=200),
             oddities: section.number("oddities", default.oddities, 1..=200),
+            // There are five.
+            kinds: section.number("kinds", default.kinds, 2..=5),
         };
         section.finish();
         settings
@@ -109,7 +123,8 @@ impl Rule for OddRequests {
             let (all, most) = (kinds().sum::<u64>(), kinds().max().unwrap_or_default());
             all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities) * times
         };
-        let told = |times: u64| is_mixed(By::Anybody, times) || is_enough(By::Anybody, times);
+        let is_varied = web.attacks_at_once() >= self.0.kinds.into() && !stats.is_regular;
+        let told = |times: u64| is_varied || is_mixed(By::Anybody, times) || is_enough(By::Anybody, times);
         match graded(stats, |times| is_enough(By::Client, times), told) {
             Some(Confidence::Low) if !stats.is_regular && is_mixed(By::Client, 1) => Some(Confidence::Medium),
             confidence => confidence,
@@ -148,8 +163,10 @@ const fn in_words(oddity: Oddity) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        content::{Junk, Said, Sender},
-        detect::rules::content_script::{NOBODY, Play, Script, absolute, found, odd, sent_by, to},
+        content::{Junk, Said, Sender, attacks::Attack},
+        detect::rules::content_script::{
+            NOBODY, Play, Script, absolute, attacking, found, get, odd, sent_by, to,
+        },
     };
 
     fn rule() -> Box<dyn Rule> {
@@ -158,7 +175,7 @@ mod tests {
 
     #[test]
     fn attempts_are_found() {
-        let scans: [(&str, Script); 10] = [
+        let scans: [(&str, Script); 11] = [
             ("one Log4Shell string at each of twelve addresses", |play| {
                 (1..=12).for_each(|host| _ = play.asked_at(1, host, odd("/x", Oddity::Jndi), 404));
             }),
@@ -203,6 +220,11 @@ mod tests {
                     play.asked(1, odd(target, Oddity::Proxy), 405);
                 }
             }),
+            ("wafw00f: one of each kind, within a second", |play| {
+                for (at, attack) in [Attack::Script, Attack::Sql, Attack::Traversal].into_iter().enumerate() {
+                    play.at(at as u64 / 2).asked(1, attacking("/", attack), 200).asked(1, get("/"), 200);
+                }
+            }),
             ("a bit of everything", |play| {
                 for oddity in [Oddity::Method, Oddity::NoHost, Oddity::Binary] {
                     play.logged(1, odd("/", oddity), 400);
@@ -234,7 +256,7 @@ mod tests {
 
     #[test]
     fn broken_clients_and_curious_users_are_not() {
-        let quiet: [(&str, Script); 16] = [
+        let quiet: [(&str, Script); 18] = [
             ("a broken link of a site with an IPv4 and an IPv6 address, and a few behind them", |play| {
                 for _ in 0..100 {
                     (1..=4).for_each(|host| {
@@ -293,6 +315,18 @@ mod tests {
             ("a developer who searches for SQL", |play| {
                 for _ in 0..5 {
                     play.logged(1, odd("/search", Oddity::Injection), 200);
+                }
+            }),
+            ("somebody who searches a site about security for one thing after the other", |play| {
+                let searched =
+                    [Attack::Script, Attack::Sql, Attack::Traversal, Attack::Jndi, Attack::Command];
+                for (search, attack) in searched.into_iter().enumerate() {
+                    play.at(20 * search as u64).asked(1, attacking("/search", attack), 200);
+                }
+            }),
+            ("a site's own links to all of them", |play| {
+                for attack in [Attack::Script, Attack::Sql, Attack::Traversal] {
+                    play.asked(1, sent_by(Sender::OwnPage, attacking("/search", attack)), 200);
                 }
             }),
             ("a page with an odd title that asks for news", |play| {

@@ -12,6 +12,9 @@
 //! (DELETE, PROPFIND) count with as many words, or sixteen as one. Names that machines made (hashes) count as one name.
 //! Words that pages sent the client to are told, and ban nobody.
 //!
+//! Names of parameters are words of a list, too (arjun, x8, ffuf with `?FUZZ=1`), whatever the answer is: a hundred distinct
+//! ones, of which nearly each request has new ones. Who follows links asks with the same ones again and again.
+//!
 //! A status that shows neither (a redirect of everything to a login or to HTTPS, a request for a password) is no
 //! failure. Then, and if no answers are visible, very many paths, at a speed and in a manner that no browser has, are
 //! evidence that is not sure. A site that answers 200 to everything hides wordlist scans from this rule, but not
@@ -48,11 +51,19 @@ pub(super) struct Settings {
     slow_paths: u32,
     /// Threshold: distinct paths, if it is unknown whether they exist.
     unknown_paths: u32,
+    /// Threshold: distinct names of parameters, of which nearly each request has new ones.
+    parameters: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { common: Common::new(Severity::Medium), paths: 50, slow_paths: 200, unknown_paths: 300 }
+        Self {
+            common: Common::new(Severity::Medium),
+            paths: 50,
+            slow_paths: 200,
+            unknown_paths: 300,
+            parameters: 100,
+        }
     }
 }
 
@@ -65,6 +76,8 @@ impl Settings {
             paths: section.number("paths", default.paths, 2..=1_500),
             slow_paths: section.number("slow_paths", default.slow_paths, 2..=1_500),
             unknown_paths: section.number("unknown_paths", default.unknown_paths, 2..=1_500),
+            // The limit is `MOST_PARAMETERS`.
+            parameters: section.number("parameters", default.parameters, 20..=700),
         };
         least(&section, ("paths", settings.paths), ("slow_paths", settings.slow_paths));
         least(&section, ("paths", settings.paths), ("unknown_paths", settings.unknown_paths));
@@ -75,6 +88,9 @@ impl Settings {
 
 /// Above this, the bitmap of 512 bits is not precise enough.
 const MOST: u64 = 1_500;
+
+/// The same for names of parameters, in a bitmap of 256 bits.
+const MOST_PARAMETERS: u64 = 700;
 
 /// The rule.
 struct WordlistScan(Settings);
@@ -102,6 +118,12 @@ impl WordlistScan {
             && mostly_missed(web.missed_paths().value, web.met_paths().value)
     }
 
+    /// Whether names of parameters were guessed.
+    fn is_of_parameters(&self, stats: &ContentStats, by: By, times: u64) -> bool {
+        let least = (u64::from(self.0.parameters) * times).min(MOST_PARAMETERS);
+        stats.web.guessed_parameters(by) >= least
+    }
+
     fn thresholds(&self, times: u64) -> [u64; 2] {
         [self.0.paths, self.0.slow_paths].map(|least| (u64::from(least) * times).min(MOST))
     }
@@ -126,13 +148,22 @@ impl Rule for WordlistScan {
     }
 
     fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
-        graded(stats, |times| self.is_certain(stats, times), |times| self.is_told(stats, times))
-            .or_else(|| self.is_likely(stats).then_some(Confidence::Low))
+        let own = |times| self.is_certain(stats, times) || self.is_of_parameters(stats, By::Client, times);
+        let told = |times| self.is_told(stats, times) || self.is_of_parameters(stats, By::Anybody, times);
+        graded(stats, own, told).or_else(|| self.is_likely(stats).then_some(Confidence::Low))
     }
 
     fn words(&self, stats: &ContentStats) -> String {
         let web = &stats.web;
-        let what = if self.is_certain(stats, 1) || self.is_told(stats, 1) {
+        let is_of_paths = self.is_certain(stats, 1) || self.is_told(stats, 1);
+        if !is_of_paths && self.is_of_parameters(stats, By::Anybody, 1) {
+            return format!(
+                "{} with about {} names of parameters, new ones in nearly each: a wordlist scan (arjun, x8, ffuf)",
+                count(web.requests, "request"),
+                web.guessed_parameters(By::Anybody)
+            );
+        }
+        let what = if is_of_paths {
             "a wordlist scan (gobuster, ffuf)"
         } else {
             "as in a wordlist scan, though it is not known whether they were there"
@@ -152,7 +183,7 @@ mod tests {
     use crate::{
         content::{Oddity, Request, Said, Sender},
         detect::rules::content_script::{
-            NOBODY, Play, Script, by_method, found, from_link, get, odd, sent_by, with_credentials,
+            NOBODY, Play, Script, by_method, found, from_link, get, odd, queried, sent_by, with_credentials,
         },
     };
 
@@ -165,13 +196,33 @@ mod tests {
         )
     }
 
+    /// The name of a parameter, another for each number.
+    fn name(number: u64) -> String {
+        [number / 26 / 26 % 26, number / 26 % 26, number % 26, 4]
+            .map(|letter| char::from(b'a' + letter as u8))
+            .into_iter()
+            .collect()
+    }
+
     fn rule() -> Box<dyn Rule> {
         Box::new(WordlistScan(Settings::default()))
     }
 
     #[test]
     fn words_of_a_list_are_found() {
-        let scans: [(&str, Script); 21] = [
+        let scans: [(&str, Script); 23] = [
+            ("a name of a parameter in each request, all of which are answered", |play| {
+                for word in 0..150 {
+                    play.at(word / 50).asked(1, queried("/item", &format!("id=1&{}=x", name(word))), 200);
+                }
+            }),
+            ("chunks of names of parameters", |play| {
+                for chunk in 0..30 {
+                    let query: Vec<_> =
+                        (0..20).map(|word| format!("{}=1", name(20 * chunk + word))).collect();
+                    play.at(chunk / 20).asked(1, queried("/item", &query.join("&")), 200);
+                }
+            }),
             ("maps of scripts that nobody has", |play| {
                 play.asked(1, get("/chunk.js"), 200);
                 for word in 0..100 {
@@ -379,7 +430,28 @@ mod tests {
 
     #[test]
     fn crawlers_monitors_and_browsers_are_not() {
-        let quiet: [(&str, Script); 29] = [
+        let quiet: [(&str, Script); 32] = [
+            ("a beacon with very many names", |play| {
+                let query: Vec<_> = (0..150).map(|word| format!("{}=1", name(word))).collect();
+                for second in 0..300 {
+                    play.at(second).asked(1, queried("/beacon", &query.join("&")), 204);
+                }
+            }),
+            ("a crawler of a shop with very many properties to filter by", |play| {
+                for page in 0..2_000 {
+                    let query = format!("category=7&{}={page}", name(page / 3 % 140));
+                    play.at(page / 4).asked(1, queried("/shop", &query), 200);
+                }
+            }),
+            ("a client that keeps caches out by a name of its own each time", |play| {
+                for request in 0..500 {
+                    play.at(request / 4).asked(
+                        1,
+                        queried("/feed", &format!("{}=1", identifier(request))),
+                        200,
+                    );
+                }
+            }),
             ("developers' tools that look for the map of each script", |play| {
                 for script in 0..70 {
                     play.asked(1, get(&format!("/chunk{script}.js")), 200);

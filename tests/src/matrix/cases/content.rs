@@ -65,6 +65,7 @@ pub(super) const CASES: &[Case] = &[
         .after(servers::site_of_all_names),
     words("ffuf -s -u http://{victim}/FUZZ -w {dir}/words", &[AGENT, WORDS]),
     words("ffuf -s -H User-Agent:{browser} -u http://{victim}/FUZZ -w {dir}/words", &[WORDS]),
+    words("ffuf -s -H User-Agent:{browser} -mc all -u http://{victim}/item?FUZZ=1 -w {dir}/words", &[WORDS]),
     words("dirb http://{victim}/ {dir}/words -S -r", &[WORDS]),
     words("wfuzz -w {dir}/words --hc 404 http://{victim}/FUZZ", &[AGENT, WORDS]),
     words("wfuzz -H User-Agent:{browser} -w {dir}/words --hc 404 http://{victim}/FUZZ", &[WORDS]),
@@ -85,6 +86,8 @@ pub(super) const CASES: &[Case] = &[
         &[HOSTS],
     ),
     vulnerabilities("whatweb --no-errors http://{victim}/", &[AGENT]),
+    vulnerabilities("wafw00f http://{victim}/", &[ODD]),
+    vulnerabilities("hydra -t 1 -l admin -p word http-get://{victim}/", &[AGENT]),
     vulnerabilities("sqlmap --batch --technique=B -u http://{victim}/item?id=1", &[AGENT]),
     vulnerabilities("sqlmap --batch --random-agent --level=2 -u http://{victim}/item?id=1", &[ODD]),
     vulnerabilities(
