@@ -203,6 +203,7 @@ pub(super) const MATRIX_TOOLS: [Program; 40] = [
     same("dnsrecon"),
     same("dnsenum"),
     same("wget"),
+    Program { name: "aria2c", packages: Packages::same_everywhere("aria2") },
     same("openssl"),
     // Scanners of ports, of services over UDP and of IPv6.
     same("pnscan"),

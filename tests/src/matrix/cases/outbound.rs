@@ -22,13 +22,15 @@ const OTHERS: &str = "20.7.0.0/16";
 const THERE: &str = "20.8.0.0/16";
 
 /// Files that commands of the cases name.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("connect.py", include_str!("outbound/connect.py")),
     ("serve.py", include_str!("outbound/serve.py")),
     ("datagrams.py", include_str!("outbound/datagrams.py")),
     ("loops.sh", include_str!("outbound/loops.sh")),
     ("bypass.py", include_str!("outbound/bypass.py")),
     ("socks.py", include_str!("outbound/socks.py")),
+    ("torrent.sh", include_str!("outbound/torrent.sh")),
+    ("tracker.py", include_str!("outbound/tracker.py")),
 ];
 
 /// Routes to others, of whom some are there, and the files.
@@ -207,6 +209,13 @@ pub(super) const CASES: &[Case] = &[
     quiet("a torrent client with 150 dead peers, each at a port of its own, and 30 that live", |stage| {
         serve(stage, "6881")?;
         stage.run(&stage.lab.victim, "python3 {dir}/connect.py peers 6881 20.7.0.1-150 20.8.0.1-30", LIMIT)
+    }),
+    quiet("aria2c with a torrent of 300 peers, of which 30 live", |stage| {
+        networks(stage)?;
+        let scanner = &stage.lab.scanner;
+        stage.start("tracker", scanner, "python3 {dir}/tracker.py {scanner} {dir}/nothing.torrent")?;
+        stage.await_port("tracker", scanner, 6969)?;
+        stage.run(&stage.lab.victim, "sh {dir}/torrent.sh {dir}", LIMIT)
     }),
     quiet("Prometheus with 200 targets, of which 60 go down", |stage| {
         serve(stage, "9100")?;
