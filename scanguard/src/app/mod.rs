@@ -108,6 +108,7 @@ pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     agent.watch_leaving(programs);
     agent.salt = salt;
+    agent.pipeline.detector.set_sketch_salt(salt);
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.
     environment::refresh_allow_list(&mut agent, &local).await?;
     environment::refresh_ports(&mut agent)?;

@@ -1,7 +1,7 @@
 //! HTTP/1 requests and status lines, as far as they were seen.
 //!
-//! The code reads the target and three headers of a request. Cookies, Authorization and all other headers, bodies and
-//! queries never leave this file. HTTP/2 without TLS begins with a preface that is no request; it is ignored.
+//! The code reads the target and some headers of a request. Of cookies, Authorization and all other headers it tells only
+//! whether there is a look-up by JNDI in them; they, bodies and queries never leave this folder. HTTP/2 without TLS begins with a preface that is no request; it is ignored.
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
@@ -203,7 +203,15 @@ fn examined(method: &[u8], target: &[u8], headers: &[Header<'_>], is_cut: bool) 
     let [host, agent, referer, origin, site, destination, accept] = values.each_ref().map(Option::as_deref);
     let shown = Shown { referer, origin, site, destination, accept, is_cut };
     let has_credentials = value(headers, "authorization").is_some();
-    target::examine(&text(method), &text(target), &Headers { host, agent, shown, has_credentials })
+    // Scanners write it into each header that a server may log.
+    let is_looking_up = |header: &&Header<'_>| {
+        !names[..3].iter().any(|name| header.name.eq_ignore_ascii_case(name))
+            && header.value.windows(2).any(|two| two == b"${")
+    };
+    let looking_up = headers.iter().find(is_looking_up).map(|header| text(header.value));
+    let looking_up = looking_up.as_deref();
+    let headers = Headers { host, agent, shown, has_credentials, looking_up };
+    target::examine(&text(method), &text(target), &headers)
 }
 
 /// The first header of that name.

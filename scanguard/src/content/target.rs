@@ -147,6 +147,8 @@ pub struct Headers<'h> {
     pub shown: Shown<'h>,
     /// Whether there are credentials.
     pub has_credentials: bool,
+    /// Another header's value that has `${`, by which loggers look things up. Only whether it does, and a hash, are kept.
+    pub looking_up: Option<&'h str>,
 }
 
 /// The target of a request, and its oddities, which no browser writes.
@@ -155,7 +157,7 @@ pub struct Headers<'h> {
 /// CONNECT, is odd even if the Host header has the same name. Clients write these to a proxy, and a client that
 /// searches for an open proxy writes the same name in both places. The tracker knows the names that are served here.
 pub fn examine(method: &str, target: &str, headers: &Headers<'_>) -> Request {
-    let Headers { host, agent, shown, has_credentials } = *headers;
+    let Headers { host, agent, shown, has_credentials, looking_up } = *headers;
     let (authority, rest) = split(method, target);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let path = match path.split('#').next().unwrap_or_default() {
@@ -176,6 +178,9 @@ pub fn examine(method: &str, target: &str, headers: &Headers<'_>) -> Request {
     query.split('&').for_each(|parameter| odd.in_parameter(parameter));
     if climbs_in_query(&decodings(query)) {
         odd.note(Oddity::Traversal, true, query);
+    }
+    if let Some(text) = looking_up {
+        odd.note(Oddity::Jndi, asks_jndi(&text.to_lowercase()), text);
     }
     for text in [host, agent, shown.referer].into_iter().flatten() {
         odd.note(Oddity::Jndi, asks_jndi(&text.to_lowercase()), text);
@@ -467,7 +472,7 @@ mod tests {
         examine(
             method,
             target,
-            &Headers { host, agent, shown: Shown { referer, ..Shown::default() }, has_credentials: false },
+            &Headers { host, agent, shown: Shown { referer, ..Shown::default() }, ..Headers::default() },
         )
     }
 

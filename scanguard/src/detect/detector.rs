@@ -71,6 +71,7 @@ pub struct Detector {
     /// Of actors: whether this host reaches anybody.
     outage: Outage,
     is_captured: bool,
+    sketch_salt: Option<u64>,
 }
 
 impl Detector {
@@ -89,6 +90,7 @@ impl Detector {
             tracker: Tracker::new(settings),
             outage: Outage::default(),
             is_captured: false,
+            sketch_salt: None,
         }
     }
 
@@ -172,6 +174,11 @@ impl Detector {
     /// Replaces the list of tools that activity names.
     pub fn set_tools(&mut self, tools: Arc<SynTools>) {
         self.tracker.set_tools(tools);
+    }
+
+    /// Sets the salt of the sensor's bitmaps: rules can then tell which services are in them.
+    pub fn set_sketch_salt(&mut self, salt: u64) {
+        self.sketch_salt = Some(salt);
     }
 
     /// Sets the hash for content, before any content arrives, so that a run can be repeated exactly.
@@ -266,6 +273,7 @@ impl Detector {
             geo: self.tracker.geo(),
             known: self.tracker.actors().and_then(|actors| actors.get(&address)),
             is_captured: self.is_captured,
+            sketch_salt: self.sketch_salt,
         };
         let rules = self.rules.iter().map(|in_use| in_use.rule.as_ref());
         rules.filter_map(|rule| Some((rule.name(), rule.shortfall(&source(rule))?))).collect()
@@ -310,9 +318,10 @@ impl Detector {
             let since = self.tracker.reported(rule.name(), &address).max(self.outage.ended());
             let geo = self.tracker.geo();
             let known = self.tracker.actors().and_then(|actors| actors.get(&address));
-            let is_captured = self.is_captured;
+            let (is_captured, sketch_salt) = (self.is_captured, self.sketch_salt);
+            let at = now.at;
             let source =
-                Source { address, history, delta, at: now.at, since, listed, geo, known, is_captured };
+                Source { address, history, delta, at, since, listed, geo, known, is_captured, sketch_salt };
             if let Some(mut evidence) = rule.evaluate(&source) {
                 if self.is_told_otherwise(rule.as_ref(), &source, &evidence) {
                     continue;

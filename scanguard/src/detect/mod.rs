@@ -24,6 +24,7 @@ mod rule;
 pub mod rules;
 pub mod settings;
 mod severity;
+pub mod udp_services;
 
 pub use self::{
     detector::Detector,

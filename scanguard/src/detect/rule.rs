@@ -39,6 +39,8 @@ pub struct Source<'h> {
     /// Whether the packets come from a capture. There, an address is dark if it did not answer a datagram, and not because
     /// nobody has been there for a day.
     pub is_captured: bool,
+    /// The salt of the sensor's bitmaps, if it is known.
+    pub sketch_salt: Option<u64>,
 }
 
 impl Source<'_> {

@@ -58,7 +58,7 @@ impl Words<'_> {
     pub(super) fn examine(self) -> Said {
         let Self { host, agent, has_user, .. } = self;
         let shown = Shown { referer: self.referer, ..Shown::default() };
-        let headers = Headers { host, agent, shown, has_credentials: has_user };
+        let headers = Headers { host, agent, shown, has_credentials: has_user, looking_up: None };
         let request = target::examine(self.method, self.target, &headers);
         Said::Request(crate::content::Request { status: self.status, ..request })
     }

@@ -101,6 +101,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         writer.set_one_direction(true);
         let (mut pipeline, _) = apply::pipeline(config);
         pipeline.detector.set_salt(Salt(salt));
+        pipeline.detector.set_sketch_salt(salt);
         pipeline.detector.reads_captures();
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),

@@ -163,7 +163,7 @@ const BUSYBOX: Program = Program {
 
 /// Programs with which the matrix scans, serves and visits, beyond [`TEST_TOOLS`]. None of these packages
 /// starts anything: Debian's rsync leaves its daemon off.
-pub(super) const MATRIX_TOOLS: [Program; 40] = [
+pub(super) const MATRIX_TOOLS: [Program; 43] = [
     same("masscan"),
     same("fping"),
     // Debian, Fedora and Arch have it in nmap's package.

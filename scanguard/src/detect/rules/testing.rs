@@ -58,9 +58,11 @@ impl Script {
         Self::counting(detector, &sensor::settings::Settings { ipv6_prefix, ..Default::default() })
     }
 
-    fn counting(detector: Detector, settings: &sensor::settings::Settings) -> Self {
+    fn counting(mut detector: Detector, settings: &sensor::settings::Settings) -> Self {
+        const SALT: u64 = 99;
         let observer = Observer::new(observe::settings::Settings::default());
-        let mut sensor = SoftwareSensor::new(settings, 99);
+        let mut sensor = SoftwareSensor::new(settings, SALT);
+        detector.set_sketch_salt(SALT);
         sensor.set_sees_leaving(false).expect("there is no kernel to fail");
         Self {
             sensor,

@@ -3,6 +3,8 @@
 //! Most UDP that meets no socket is innocent: late answers of resolvers, traceroute (ports from 33434 on), mtr, media
 //! streams that outlive their call, peer-to-peer. All of these go to ephemeral ports, while scanners look for services,
 //! which have assigned ports. So ports below 10,000 count for much and others for little.
+//! Few are enough if they have names: who misses seven kinds of services that scanners ask for, and hardly any other port,
+//! looks for services. Such findings say how little it was, by a low confidence.
 //! If the reach is unknown, a resolver asks one service of hundreds of addresses, and a peer-to-peer client asks a
 //! different service of each address. Then only many assigned ports of few addresses are evidence.
 
@@ -15,8 +17,9 @@ use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, DATAGRAMS},
+        udp_services::{Named, named},
     },
-    observe::sampled::Kind,
+    observe::{history::Window, sampled::Kind},
     settings::{Interval, Section},
 };
 
@@ -43,6 +46,8 @@ pub(super) struct Settings {
     dynamic_services: u32,
     /// Threshold: distinct services on ports below 10,000, if this host cannot see whether they were met.
     unknown_services: u32,
+    /// Threshold: kinds of closed services that scanners look for, if there are hardly any others.
+    named_services: u32,
 }
 
 impl Default for Settings {
@@ -53,6 +58,7 @@ impl Default for Settings {
             hosts: 16,
             dynamic_services: 500,
             unknown_services: 60,
+            named_services: 7,
         }
     }
 }
@@ -66,6 +72,7 @@ impl Settings {
             hosts: section.number("hosts", default.hosts, 2..=700),
             dynamic_services: section.number("dynamic_services", default.dynamic_services, 2..=1_500),
             unknown_services: section.number("unknown_services", default.unknown_services, 2..=1_500),
+            named_services: section.number("named_services", default.named_services, 3..=20),
         };
         least(&section, ("services", settings.services), ("dynamic_services", settings.dynamic_services));
         least(&section, ("services", settings.services), ("unknown_services", settings.unknown_services));
@@ -81,8 +88,25 @@ const SILENT: u64 = 2;
 /// Least services per address if the reach is unknown.
 const SERVICES_PER_HOST: u64 = 4;
 
+/// Of the closed services, at least one of so many has a name, or else names tell nothing.
+const NAMED_ONE_OF: u64 = 2;
+/// If so many different ports are closed, names in the bitmap are there by chance.
+const MOST_BESIDE_NAMES: u64 = 64;
+
 /// The rule.
 struct UdpScan(Settings);
+
+impl UdpScan {
+    /// Whether the source missed services that scanners look for, `closed` with all others.
+    fn has_names(&self, source: &Source<'_>, window: &Window, closed: u64) -> bool {
+        let least = u64::from(self.0.named_services);
+        let Some(salt) = source.sketch_salt.filter(|_| (least..=MOST_BESIDE_NAMES).contains(&closed)) else {
+            return false;
+        };
+        let Named { ports, families } = named(&window.activity.distinct.services, salt);
+        families >= least && ports * NAMED_ONE_OF >= closed
+    }
+}
 
 impl Rule for UdpScan {
     fn name(&self) -> &'static str {
@@ -102,7 +126,7 @@ impl Rule for UdpScan {
     }
 
     fn soonest(&self) -> u32 {
-        self.0.services.min(self.0.hosts)
+        self.0.services.min(self.0.hosts).min(self.0.named_services)
     }
 
     fn covers(&self) -> &'static [&'static str] {
@@ -123,6 +147,7 @@ impl Rule for UdpScan {
         };
         let proven = many(u64::saturating_sub, silence);
         let likely = many(u64::div_euclid, SILENT)
+            || self.has_names(source, &window, any.proven.saturating_sub(silence))
             || fixed.possible >= u64::from(self.0.unknown_services)
                 && fixed.possible >= hosts.possible * SERVICES_PER_HOST;
         if !proven && !likely {
@@ -156,7 +181,17 @@ mod tests {
 
     #[test]
     fn scans_are_found() {
-        let scans: [(&str, Play); 6] = [
+        let scans: [(&str, Play); 8] = [
+            ("the ten services that nmap asks for first", |script| {
+                for port in [631, 161, 137, 123, 138, 1434, 445, 135, 67, 53] {
+                    script.probe(1, ProbeClass::Udp, 1, udp(port));
+                }
+            }),
+            ("seven services by a loop, with a second between them", |script| {
+                for (second, port) in [53, 69, 111, 123, 161, 500, 1900].into_iter().enumerate() {
+                    script.at(second as u64).probe(1, ProbeClass::Udp, 1, udp(port));
+                }
+            }),
             ("closed services", |script| {
                 for port in 50..90 {
                     script.at(u64::from(port)).probe(1, ProbeClass::UdpEmpty, 1, udp(port));
@@ -195,7 +230,28 @@ mod tests {
 
     #[test]
     fn clients_answers_and_paths_that_are_traced_are_not() {
-        let quiet: [(&str, Play); 8] = [
+        let quiet: [(&str, Play); 11] = [
+            ("a client of a domain whose server is down, which also asks for its printer", |script| {
+                for port in [53, 88, 389, 464, 123, 137, 138, 161, 161, 53] {
+                    script.probe(1, ProbeClass::Udp, 1, udp(port));
+                }
+            }),
+            (
+                "late answers of a server to a resolver with ports from 1024 on, and four clients' services",
+                |script| {
+                    for step in 0..40u16 {
+                        script.at(step.into()).probe(1, ProbeClass::Udp, 1, udp(1_024 + step * 1_577));
+                    }
+                    for port in [53, 123, 137, 161] {
+                        script.probe(1, ProbeClass::Udp, 1, udp(port));
+                    }
+                },
+            ),
+            ("media of calls that are over, at ports below 10,000", |script| {
+                for call in 0..18 {
+                    script.at(3 * u64::from(call)).probe(1, ProbeClass::Udp, 1, udp(9_000 + call * 2));
+                }
+            }),
             ("late answers of a resolver to hundreds of ports", |script| {
                 for step in 0..300u16 {
                     script.probe(1, ProbeClass::Udp, 1, udp(32_768 + step * 97));
