@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use procfs::process::Process;
 
 /// One instant on both clocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,10 +24,23 @@ impl Now {
 
 /// The kernel's monotonic clock, which the program also uses.
 pub fn monotonic() -> Duration {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+fn read(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes to the given structure; the clock exists on every Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    // SAFETY: writes to the given structure; both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// When this process started, by the clock of [`monotonic`]. None if the kernel does not say; to 10 ms.
+pub fn process_start() -> Option<Duration> {
+    let ticks = Process::myself().and_then(|process| process.stat()).ok()?.starttime;
+    let started = Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64);
+    // The kernel counts it since it has booted; the other clock stands still while the host sleeps.
+    let age = read(libc::CLOCK_BOOTTIME).saturating_sub(started);
+    Some(monotonic().saturating_sub(age))
 }
 
 /// The clocks of this host.
@@ -44,5 +58,20 @@ impl Clock {
     /// Reads both clocks.
     pub fn now(&self) -> Now {
         Now { at: self.started.elapsed(), wall: Timestamp::now() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_started_before_now_and_not_long_ago() {
+        let age = monotonic() - process_start().unwrap();
+        assert!(age < Duration::from_mins(30), "{age:?}");
+        std::thread::sleep(Duration::from_millis(30));
+        // It is the same moment whenever it is asked for.
+        let later = monotonic() - process_start().unwrap();
+        assert!(later > age && later < age + Duration::from_secs(5), "{age:?}, then {later:?}");
     }
 }

@@ -45,6 +45,10 @@ const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("persist: across restarts and a kill no packet is lost and none passes a ban", restart),
+        trial(
+            "persist: a restart with it misses nothing, and one without it says how long it was blind",
+            blind,
+        ),
         trial("persist: across upgrades of the layout none passes a ban", upgrade),
         trial(
             "persist: where the maps of a layout are lost, none passes a ban of the state file",
@@ -226,6 +230,41 @@ fn restart() -> Result<()> {
     let standing = sensor.standing("10.77.0.66/32".parse()?)?.context("the ban")?;
     ensure!(standing.enforced && standing.remaining.is_some_and(|left| left < Duration::from_secs(3600)));
     ensure!(standing.dropped > 0);
+    Ok(())
+}
+
+fn blind() -> Result<()> {
+    let mut setup = Setup::new()?;
+    let unwatched = |agent: &Agent<'_>, said: &str| -> Result<f64> {
+        let (log, status) = (agent.said(), agent.order(&["status"])?);
+        ensure!(log.contains(said) && status.contains(said), "{log}\n{status}");
+        Ok(agent.metrics()?.get(&format!("scanguard_unwatched_seconds{{interface=\"{VICTIM_INTERFACE}\"}}")))
+    };
+    // The first of all knows of its own start only.
+    let began = Instant::now();
+    let mut agent = setup.start("")?;
+    let (gap, most) = (unwatched(&agent, "there is no state of an agent before")?, began.elapsed());
+    // The kernel tells a process's start to 10 ms.
+    ensure!(gap > 0.05 && gap < most.as_secs_f64() + 0.02, "{gap} s of {most:?}");
+    agent.end()?;
+    pause();
+    let agent = setup.start("")?;
+    ensure!(unwatched(&agent, "no packet was missed")? == 0.0, "{}", agent.said());
+    // Another mode needs another link.
+    drop(agent);
+    let began = Instant::now();
+    let mut agent = setup.start("mode = \"generic\"\n")?;
+    let (gap, most) = (unwatched(&agent, "between the program of the agent before")?, began.elapsed());
+    ensure!(gap > 0.0 && gap < most.as_secs_f64() / 2.0, "{gap} s of {most:?}");
+    agent.end()?;
+    setup.settings.persist = false;
+    setup.start("")?.end()?;
+    let began = Instant::now();
+    pause();
+    let agent = setup.start("")?;
+    let (gap, most) = (unwatched(&agent, "since the agent before wrote its state")?, began.elapsed());
+    // It writes its state before it detaches.
+    ensure!(gap > 0.4 && gap < most.as_secs_f64() + 1.0, "{gap} s of {most:?}");
     Ok(())
 }
 

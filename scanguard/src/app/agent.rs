@@ -1,7 +1,7 @@
 //! The agent: the state that a poll needs, and the steps that follow from its results.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use scanguard_common::{address::Address, outcome::Exit};
 use super::{arguments::Arguments, leaving::Leaving, prepare};
 use crate::{
     apply,
-    clock::{Clock, Now, monotonic},
+    clock::{Clock, Now, monotonic, process_start},
     config::{Config, access},
     content::{ContentEvent, sample::Sample},
     control::agent_handle::AgentHandle,
@@ -50,6 +50,7 @@ use crate::{
         kernel::KernelSensor,
         not_ip::NotIp,
         outbound::Programs,
+        unwatched::{Gap, Start},
         wakeups::Batch,
     },
     service::ServiceManager,
@@ -105,6 +106,10 @@ pub(super) struct Agent {
     pub(super) sandbox: Option<Sandbox>,
     /// The interfaces that are waited for, as they were told last.
     pub(super) waiting: Option<Waiting>,
+    /// When this agent's process started, and the state that it found was written.
+    pub(super) start: Start,
+    /// How long the interfaces were not watched before the start, by their names.
+    pub(super) gaps: BTreeMap<String, Gap>,
     /// Facts about this host, collected while the agent still had the privileges to do so.
     pub(super) known: Known,
     /// What leaves; nothing if it is switched off or cannot be seen.
@@ -145,6 +150,8 @@ impl Agent {
         let of_response = &metrics.response;
         let (state_writer, state) =
             StateWriter::open(config.response.state.clone(), Arc::clone(of_response), now);
+        let saved = state.as_ref().map(|state| state.saved);
+        let start = Start { process: process_start().unwrap_or_else(monotonic), saved };
         let prefix = config.sensor.ipv6_prefix;
         let sources = Sources::new(prefix, &[]);
         let responder = Responder::new(config.response.clone(), sources, state, Arc::clone(of_response), now);
@@ -170,6 +177,8 @@ impl Agent {
             sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
             sandbox: None,
             waiting: None,
+            start,
+            gaps: BTreeMap::new(),
             known: Known::new(SshServers::left_at(&prepare::facts(config))),
             access: Arc::new(Access::new(config.metrics.web.clone(), metrics.listeners.clone())),
             page: Page::new(&config.page, Arc::clone(&metrics.page)),
@@ -226,6 +235,13 @@ impl Agent {
             if let Some(mode) = mode {
                 tracing::info!(interface, %mode, "attached");
             }
+        }
+        let (now, at) = (self.clock.now().wall, monotonic());
+        for (interface, (before, attached)) in self.attachments.before() {
+            let gap = Gap::new(*before, *attached, self.start, now, at);
+            tracing::info!(interface, "{gap}");
+            self.metrics.sensor.unwatched(interface, gap.length);
+            self.gaps.insert(interface.clone(), gap);
         }
         for (interface, way) in self.attachments.egress_states() {
             self.metrics.sensor.egress_attached(interface, way);

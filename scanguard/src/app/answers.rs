@@ -16,7 +16,7 @@ use crate::{
     content::{Proof, summary::Summary},
     control::{
         Answer, Ask, Request,
-        listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources, Status},
+        listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources, Status, Unwatched},
     },
     detect::findings::Direction,
     logs::task::Logs,
@@ -116,6 +116,14 @@ fn status(agent: &Agent, logs: &Logs) -> Status {
             .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
             .collect(),
         fallbacks: agent.attachments.fallbacks().clone(),
+        unwatched: agent
+            .gaps
+            .iter()
+            .map(|(name, gap)| {
+                let unwatched = Unwatched { seconds: gap.length.as_secs_f64(), said: gap.to_string() };
+                (name.clone(), unwatched)
+            })
+            .collect(),
         egress: agent
             .attachments
             .egress_states()

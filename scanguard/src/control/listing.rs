@@ -97,6 +97,9 @@ pub struct Status {
     /// Interfaces that are not watched in native mode, with the reason, where `sensor.mode = "auto"` has chosen.
     #[serde(default)]
     pub fallbacks: BTreeMap<String, String>,
+    /// The interfaces that were there at the start, with the time in which nobody watched them before.
+    #[serde(default)]
+    pub unwatched: BTreeMap<String, Unwatched>,
     /// Interfaces, with the way in which the egress program is attached; `None` if it is not.
     #[serde(default)]
     pub egress: Vec<(String, Option<String>)>,
@@ -125,6 +128,15 @@ pub struct Status {
     /// The privileges that the agent has given up; `None` if it has not done so yet.
     #[serde(default)]
     pub sandbox: Option<sandbox::Report>,
+}
+
+/// The time in which nobody watched an interface before the agent did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Unwatched {
+    /// Its length.
+    pub seconds: f64,
+    /// The same in words, with what is known of it.
+    pub said: String,
 }
 
 /// `GET /v1/sources?limit=N&sort=rate|probes|last`.

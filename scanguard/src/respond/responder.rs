@@ -159,7 +159,7 @@ impl Responder {
         self.unsaved.include_shields();
     }
 
-    /// The state file could not be written, so the write has to be tried again.
+    /// The state file has to be written again: a write has failed, or the agent ends.
     pub fn stay_dirty(&mut self) {
         self.unsaved.changed();
     }

@@ -115,13 +115,14 @@ impl StateWriter {
         self.write(responder, now);
     }
 
-    /// Writes the remaining changes and waits for that, but only for a limited time: the programs have to be detached.
+    /// Writes the file and waits for that, but only for a limited time: the programs have to be detached.
     pub async fn close(mut self, responder: &mut Responder, now: Now) {
         let path = self.path.clone();
         let written = async {
             self.finish_writing(responder).await;
             responder.keep_shields();
-            // Tries once more even if nothing changed: a write that failed before may succeed now.
+            // Even if nothing changed: it says when the agent ended, and a write that failed before may succeed now.
+            responder.stay_dirty();
             self.write(responder, now);
             self.finish_writing(responder).await;
         };

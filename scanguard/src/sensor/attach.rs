@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::Path,
+    time::Duration,
 };
 
 use aya::{
@@ -22,11 +23,15 @@ use super::{
     reason::words,
     settings::{Mode, Settings},
     tcx,
+    unwatched::Before,
 };
-use crate::network::{
-    Interface, Network, NetworkError,
-    driver::explained,
-    framing::{Framing, LinkType},
+use crate::{
+    clock::monotonic,
+    network::{
+        Interface, Network, NetworkError,
+        driver::explained,
+        framing::{Framing, LinkType},
+    },
 };
 
 /// Where the program is attached.
@@ -225,6 +230,10 @@ pub struct Attachments {
     tried: BTreeMap<u32, FdLink>,
     /// Why an interface is not watched in native mode, by its name, if the agent chose.
     fallbacks: BTreeMap<String, String>,
+    /// The numbers of the interfaces where this program took the place of that of an earlier agent.
+    replaced: BTreeSet<u32>,
+    /// What watched the interfaces before the start, by their names, and when the program was attached there.
+    before: BTreeMap<String, (Before, Duration)>,
     /// Dropped last: if the agent could not start, this removes what it has pinned.
     pins: Pins,
 }
@@ -287,6 +296,8 @@ impl Attachments {
             present: known(&present),
             tried,
             fallbacks,
+            replaced: BTreeSet::new(),
+            before: BTreeMap::new(),
             pins,
         })
     }
@@ -302,7 +313,16 @@ impl Attachments {
         self.present = known(&present);
         for place in 0..self.wanted.len() {
             if let Some(interface) = find(&present, &self.wanted[place].name) {
+                let name = self.wanted[place].name.clone();
+                let (was_watched, began) = (self.is_watched(interface.index), monotonic());
                 self.wanted[place].state = self.attach(readable(interface, &present)?)?;
+                let attached = monotonic();
+                let before = match (self.replaced.contains(&interface.index), was_watched) {
+                    (true, _) => Before::Replaced,
+                    (false, true) => Before::TakenOff(attached.saturating_sub(began)),
+                    (false, false) => Before::Nothing,
+                };
+                self.before.insert(name, (before, attached));
             }
         }
         // Of interfaces that have changed meanwhile.
@@ -368,6 +388,18 @@ impl Attachments {
     /// Why interfaces are not watched in native mode, by their names, where `auto` has chosen.
     pub fn fallbacks(&self) -> &BTreeMap<String, String> {
         &self.fallbacks
+    }
+
+    /// What watched the interfaces that were there at the start, by their names, and when the program was attached there,
+    /// by the monotonic clock.
+    pub fn before(&self) -> &BTreeMap<String, (Before, Duration)> {
+        &self.before
+    }
+
+    /// Whether an earlier agent left its program for incoming packets attached to an interface.
+    fn is_watched(&self, index: u32) -> bool {
+        let is_there = |kind| self.pins.find(kind, index).is_ok_and(|found| found.is_some());
+        [LinkKind::Xdp, LinkKind::Ingress].into_iter().any(is_there)
     }
 
     /// The indices of the interfaces that the program is attached to.
@@ -545,7 +577,7 @@ impl Attachments {
         let link = match found {
             Some((link, _)) => {
                 let link = tcx::replace(program, link).map_err(failed)?;
-                tracing::info!(interface = interface.name, "took over from the agent before");
+                self.took_over(interface);
                 link
             }
             None => {
@@ -590,7 +622,7 @@ impl Attachments {
         });
         let link = replaced?;
         let egress = self.attach_egress(interface);
-        tracing::info!(interface = interface.name, "took over from the agent before");
+        self.took_over(interface);
         Ok(State::Attached { index: interface.index, mode, link: Incoming::Xdp(link), egress })
     }
 
@@ -643,6 +675,11 @@ impl Attachments {
             mode: AttachedMode::Native,
             reason: "no mode to try".to_owned(),
         }))
+    }
+
+    fn took_over(&mut self, interface: &Interface) {
+        tracing::info!(interface = interface.name, "took over from the agent before");
+        self.replaced.insert(interface.index);
     }
 
     fn attach_egress(&mut self, interface: &Interface) -> Option<EgressLink> {

@@ -1,6 +1,8 @@
 //! Metrics of what the kernel programs count, and where they are attached.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use std::time::Duration;
+
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use scanguard_common::{
     abi,
     content::Begins,
@@ -21,6 +23,7 @@ pub struct SensorMetrics {
     answers: IntCounterVec,
     egress: IntCounterVec,
     attached: IntGaugeVec,
+    unwatched: GaugeVec,
     egress_attached: IntGaugeVec,
     egress_way: IntGaugeVec,
     mostly_not_ip: IntGauge,
@@ -93,6 +96,13 @@ impl SensorMetrics {
                 "scanguard_xdp_attached",
                 "Whether the program is attached to the interface in this mode.",
                 &["interface", "mode"],
+            )?,
+            unwatched: register.real_gauges(
+                "scanguard_unwatched_seconds",
+                "How long nobody watched the interface before the program was attached there at the start: at most since \
+                 the agent before wrote its state, or since this one's process started if there is none; 0 if the program \
+                 took the place of the one before.",
+                &["interface"],
             )?,
             egress_attached: register.gauges(
                 "scanguard_egress_attached",
@@ -260,6 +270,11 @@ impl SensorMetrics {
             self.attached.with_label_values(&[interface, one.label()]).set(i64::from(mode == Some(one)));
         }
         self.interface_losses.with_label_values(&[interface]);
+    }
+
+    /// At the start, nobody had watched an interface for so long.
+    pub fn unwatched(&self, interface: &str, gap: Duration) {
+        self.unwatched.with_label_values(&[interface]).set(gap.as_secs_f64());
     }
 
     /// The kernel says which connections are completed, or does not.

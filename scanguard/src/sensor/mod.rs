@@ -38,6 +38,7 @@ mod tcx;
 pub mod test_run;
 mod translators;
 mod trie;
+pub mod unwatched;
 pub mod wakeups;
 
 use std::{collections::BTreeSet, time::Duration};

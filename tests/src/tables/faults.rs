@@ -30,6 +30,11 @@ pub const FAULTS: &[Fault] = &[
         "persist: findings that were reported before a restart are not reported again",
     ),
     fault(
+        "the agent is restarted",
+        "each start says how long nobody watched: not at all with `sensor.persist`, else since the agent before ended",
+        "persist: a restart with it misses nothing, and one without it says how long it was blind",
+    ),
+    fault(
         "the agent is killed before enforcing is confirmed (`enforce --confirm`, `sensor.persist`)",
         "when the time to confirm is over, the kernel no longer drops anything, neither by bans nor by feeds",
         "persist: enforcing that is not confirmed ends though the agent is killed",

@@ -81,7 +81,8 @@ pub(super) fn status(answer: &Status) -> String {
         };
         let mode = mode.as_deref().unwrap_or("NOT ATTACHED: waited for");
         lines.push(format!("interface   {interface}: {mode}{leaving}"));
-        lines.extend(answer.fallbacks.get(interface).map(|why| format!("            {why}")));
+        let more = [answer.fallbacks.get(interface), answer.unwatched.get(interface).map(|gap| &gap.said)];
+        lines.extend(more.into_iter().flatten().map(|said| format!("            {said}")));
     }
     if answer.mostly_not_ip {
         lines.push(format!("packets     {MOSTLY_NOT_IP}"));

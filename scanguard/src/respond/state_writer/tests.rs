@@ -45,3 +45,20 @@ async fn what_could_not_be_read_is_never_written_over() {
     assert!(state_writer.error().is_none() && path.is_file());
     fs::remove_dir_all(&directory).unwrap();
 }
+
+#[tokio::test]
+async fn the_file_says_when_the_agent_ended_though_nothing_changed_since_it_was_written() {
+    let path = std::env::temp_dir().join(format!("scanguard-ended-{}.json", std::process::id()));
+    let mut bench = Bench::new(Mode::Enforce);
+    let (mut state_writer, _) = StateWriter::open(path.clone(), metrics(), now(0));
+    kept(&mut state_writer, &mut bench).await;
+    let saved = || match state::load(&path, now(9).wall) {
+        Loaded::State(state) => state.saved,
+        other => panic!("{other:?}"),
+    };
+    let first = saved();
+    state_writer.close(&mut bench.responder, now(7)).await;
+    let last = saved();
+    fs::remove_file(&path).unwrap();
+    assert_eq!((first, last), (now(1).wall, now(7).wall));
+}
