@@ -48,7 +48,7 @@ struct Arguments {
     #[arg(long)]
     flood: bool,
     /// The time from a packet to the finding instead, while masscan runs at full speed
-    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "peers", "scale", "flood", "drop", "write"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "peers", "scale", "flood", "drop", "write", "plots"])]
     latency: bool,
     /// What the programs for outbound traffic take of connections and datagrams instead, beside the same in C
     #[arg(long)]
@@ -56,11 +56,16 @@ struct Arguments {
     /// The time from a packet to the first that is dropped instead, by real scanners
     #[arg(long)]
     drop: bool,
-    /// Measure all parts and write docs/performance.md; with --peers, that chapter alone
-    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "scale", "flood", "drop"])]
+    /// Measure all parts and write docs/performance.md; with --peers or --scale, that chapter alone
+    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "flood", "drop"])]
     write: bool,
-    /// With --write: take the figures from files that --json wrote, and measure only the parts that they lack
-    #[arg(long, value_name = "FILE", num_args = 1.., requires = "write")]
+    /// Draw the plots of docs/performance.md by the figures of --from alone, and measure nothing
+    #[arg(long, requires = "from",
+        conflicts_with_all = ["end_to_end", "outbound", "peers", "scale", "flood", "drop", "write", "json"])]
+    plots: bool,
+    /// With --write: take the figures from files that --json wrote, and measure only the parts that they lack. With
+    /// --plots: draw these
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     from: Vec<PathBuf>,
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
@@ -97,6 +102,10 @@ fn main() -> Result<()> {
     for file in &arguments.from {
         reports.extend(Report::read(file)?);
     }
+    if arguments.plots {
+        return report::draw(&reports);
+    }
+    ensure!(arguments.write || reports.is_empty(), "--from goes with --write or --plots");
     for part in arguments.parts() {
         if reports.iter().all(|report| report.part != part) {
             let report = arguments.measure(part)?;
@@ -107,9 +116,10 @@ fn main() -> Result<()> {
     if let Some(file) = &arguments.json {
         model::write(&reports, file)?;
     }
-    match (arguments.write, arguments.peers) {
+    match (arguments.write, arguments.is_of_chapters()) {
         (true, true) => {
-            reports.iter().filter(|report| report.part == Part::Peers).try_for_each(report::replace)
+            let parts = arguments.parts();
+            reports.iter().filter(|report| parts.contains(&report.part)).try_for_each(report::replace)
         }
         (true, false) => report::write(reports),
         (false, _) => Ok(()),
@@ -117,6 +127,11 @@ fn main() -> Result<()> {
 }
 
 impl Arguments {
+    /// Whether chapters are named that can be written alone.
+    fn is_of_chapters(&self) -> bool {
+        self.peers || self.scale.is_some()
+    }
+
     fn parts(&self) -> Vec<Part> {
         let asked = |part: &Part| match part {
             Part::Packets => {
@@ -134,7 +149,7 @@ impl Arguments {
             Part::Flood => self.flood,
             Part::Drop => self.drop,
         };
-        Part::ALL.into_iter().filter(|part| (self.write && !self.peers) || asked(part)).collect()
+        Part::ALL.into_iter().filter(|part| (self.write && !self.is_of_chapters()) || asked(part)).collect()
     }
 
     fn measure(&self, part: Part) -> Result<Report> {

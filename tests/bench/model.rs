@@ -69,8 +69,11 @@ pub(crate) struct Table {
     /// Keys of the rows, in order; the first is `name`.
     pub(crate) columns: Vec<String>,
     /// Figures by key. A row that could not be measured has [`MISSING`] with the reason.
-    pub(crate) rows: Vec<BTreeMap<String, Cell>>,
+    pub(crate) rows: Vec<Row>,
 }
+
+/// Figures and words by key.
+pub(crate) type Row = BTreeMap<String, Cell>;
 
 /// The key of the reason why a row was not measured.
 const MISSING: &str = "not_measured";

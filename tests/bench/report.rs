@@ -28,14 +28,17 @@ pub(crate) fn write(mut reports: Vec<Report>) -> Result<()> {
     }
     let machine = reports[0].machine.clone();
     ensure!(reports.iter().all(|report| report.machine == machine), "the parts are of different machines");
-    let page = page(&machine, &reports, &plots::write(&reports)?);
+    plots::draw(&reports)?;
+    let page = page(&machine, &reports, &plots::shown());
     ensure_nameless(&page)?;
     fs::write(PAGE, page)?;
     println!("written: docs/performance.md");
     Ok(())
 }
 
-/// Before this are the plots.
+/// The plots are between these.
+const PLOTS: &str = "<picture>\n";
+/// As above.
 const TARGETS: &str = "## Targets\n";
 
 fn page(machine: &Machine, reports: &[Report], plots: &str) -> String {
@@ -64,15 +67,32 @@ fn page(machine: &Machine, reports: &[Report], plots: &str) -> String {
 /// The page has no such chapter, or would say whose machine it is.
 pub(crate) fn replace(report: &Report) -> Result<()> {
     let old = fs::read_to_string(PAGE).context("docs/performance.md")?;
-    let mut page = replaced(&old, report).context("the page has no such chapter: write it whole first")?;
-    let plots = plots::write(std::slice::from_ref(report))?;
-    if !page.contains(&plots) {
-        page = page.replacen(TARGETS, &format!("{plots}{TARGETS}"), 1);
-    }
+    let page = replaced(&old, report).context("the page has no such chapter: write it whole first")?;
+    plots::draw(std::slice::from_ref(report))?;
+    let page = with_plots(&page, &plots::shown()).context("the page has no targets")?;
     ensure_nameless(&page)?;
     fs::write(PAGE, page)?;
     println!("written: docs/performance.md, the chapter \"{}\"", report.part.title());
     Ok(())
+}
+
+/// Draws the plots of these parts anew, and has the page show them.
+///
+/// # Errors
+/// There is no such page.
+pub(crate) fn draw(reports: &[Report]) -> Result<()> {
+    plots::draw(reports)?;
+    let old = fs::read_to_string(PAGE).context("docs/performance.md")?;
+    fs::write(PAGE, with_plots(&old, &plots::shown()).context("the page has no targets")?)?;
+    println!("written: the plots of docs/performance.md");
+    Ok(())
+}
+
+/// The page with these plots in place of those that it has.
+fn with_plots(page: &str, plots: &str) -> Option<String> {
+    let end = page.find(TARGETS)?;
+    let begin = page[..end].find(PLOTS).unwrap_or(end);
+    Some(format!("{}{plots}{}", &page[..begin], &page[end..]))
 }
 
 /// The page with another chapter in place of its old one.

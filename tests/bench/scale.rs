@@ -38,7 +38,7 @@ use scanguard_tests::fixtures::{
 use crate::{
     allocations,
     machine::{Machine, memory, thread_nanoseconds, usage},
-    model::{Bound, Cell, Part, Report, Table, Target, median},
+    model::{Bound, Cell, Part, Report, Table, Target, figure, median},
 };
 
 /// Sources that changed, of a table of which most did not.
@@ -49,6 +49,12 @@ const ROUNDS: usize = 3;
 const LIMIT: f64 = 250.0;
 /// As above.
 const LIMIT_SOURCES: f64 = 1e6;
+/// Sources of smaller tables, which show how the costs grow.
+const SMALLER: [u32; 4] = [10_000, 30_000, 100_000, 300_000];
+/// The columns of how they grow.
+pub(crate) const READING_MS: &str = "reading_ms";
+/// As above.
+pub(crate) const WHOLE_MS: &str = "whole_poll_ms";
 /// A mebibyte.
 const MIB: f64 = 1_048_576.0;
 
@@ -106,20 +112,59 @@ impl Cost {
     }
 }
 
-/// Measures with so many sources.
+/// A loaded program, with a table of so many sources.
+struct Loaded {
+    /// Keeps the program loaded.
+    _ebpf: aya::Ebpf,
+    senders: Senders,
+    sensor: KernelSensor,
+    /// See [`memlock`].
+    memlock: u64,
+}
+
+impl Loaded {
+    fn new(sources: u32) -> Result<Self> {
+        let settings = Settings { max_sources: sources, ..Settings::default() };
+        let mut ebpf =
+            program::load(&settings, &Sampling::default(), SALT, KernelLogLevel(0), &Ground::of_kernel()?)?;
+        // The sensor takes the maps.
+        let (senders, memlock) = (Senders::of(&ebpf)?, memlock(&ebpf)?);
+        let sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;
+        Ok(Self { _ebpf: ebpf, senders, sensor, memlock })
+    }
+}
+
+/// The costs of a poll in which all of so many sources have changed: of reading alone, and whole.
+fn all_changed(sources: u32) -> Result<[f64; 2]> {
+    eprintln!("a table of {sources} sources");
+    let Loaded { _ebpf, mut senders, mut sensor, .. } = Loaded::new(sources)?;
+    let mut pipeline = pipeline(sources);
+    let mut whole = Vec::new();
+    // The first two find sources that are new, and that are new to the histories.
+    for round in 0..2 + ROUNDS {
+        senders.send(sources)?;
+        let cost = poll(&mut pipeline, &mut sensor)?;
+        whole.extend((round >= 2).then_some(cost));
+    }
+    drop(pipeline);
+    let reading = read(&mut sensor, || senders.send(sources))?;
+    Ok([reading, Cost::median(&whole)].map(|cost| cost.milliseconds))
+}
+
+/// Measures with so many sources, and how the costs grow up to there.
 ///
 /// # Errors
 /// There is no memory for the table.
 pub(crate) fn run(sources: u32) -> Result<Report> {
+    let mut growth = Vec::new();
+    for fewer in SMALLER.into_iter().filter(|fewer| *fewer < sources) {
+        growth.push((fewer, all_changed(fewer)?));
+    }
     eprintln!("a table of {sources} sources");
     // Maps of programs that have just ended are freed later.
     thread::sleep(Duration::from_secs(2));
     let free = memory("MemAvailable")?;
-    let settings = Settings { max_sources: sources, ..Settings::default() };
-    let mut ebpf =
-        program::load(&settings, &Sampling::default(), SALT, KernelLogLevel(0), &Ground::of_kernel()?)?;
-    let (mut senders, memlock) = (Senders::of(&ebpf)?, memlock(&ebpf)?);
-    let mut sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;
+    let Loaded { _ebpf, mut senders, mut sensor, memlock } = Loaded::new(sources)?;
     let memory = Memory { free_before: free, free_after: memory("MemAvailable")?, memlock };
     let few = FEW.min(sources);
 
@@ -170,14 +215,30 @@ pub(crate) fn run(sources: u32) -> Result<Report> {
     polls.push("whole poll, none changed", Cost::median(&nothing).cells());
     polls.push("reading, list overflowed", read_whole.cells());
 
+    growth.push((sources, [read_all, Cost::median(&again)].map(|cost| cost.milliseconds)));
     let limit = LIMIT * f64::from(sources) / LIMIT_SOURCES;
     let target = |what: String, figure| Target::new(&what, Some(figure), Bound::AtMost, limit, "ms");
     let targets = vec![
         target(format!("{sources} sources: reading all of them"), read_all.milliseconds),
         target(format!("{sources} sources: whole poll, {FEW} changed"), Cost::median(&a_few).milliseconds),
     ];
-    let tables = vec![memory.table(sources, [seen_once, seen_twice]), polls];
+    let tables = vec![memory.table(sources, [seen_once, seen_twice]), polls, grown_table(&growth)];
     Ok(Report { part: Part::Scale, machine: Machine::this()?, tables, targets })
+}
+
+/// How the cost grows with the number of sources.
+fn grown_table(growth: &[(u32, [f64; 2])]) -> Table {
+    let mut table = Table::new(
+        "By number of sources",
+        "A poll in which all sources have changed, with tables of this size: CPU milliseconds of the polling thread, medians \
+         of three. Each: CPU microseconds of the whole poll for one source.",
+        &[READING_MS, WHOLE_MS, "microseconds_each"],
+    );
+    for (sources, [reading, whole]) in growth {
+        let sources = f64::from(*sources);
+        table.push(&figure(sources), [*reading, *whole, whole * 1_000.0 / sources].map(Cell::from));
+    }
+    table
 }
 
 /// Memory that the kernel reports for the maps that grow with the number of sources.
