@@ -33,13 +33,12 @@ pub(crate) struct SkbPacket {
     skb: *mut __sk_buff,
     start: usize,
     end: usize,
-    len: usize,
 }
 
 impl SkbPacket {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
-        Self { skb: ctx.skb.skb, start: ctx.data(), end: ctx.data_end(), len: ctx.len() as usize }
+        Self { skb: ctx.skb.skb, start: ctx.data(), end: ctx.data_end() }
     }
 }
 
@@ -71,7 +70,14 @@ impl Packet for SkbPacket {
 
     #[inline(always)]
     fn frame_len(&self) -> usize {
-        self.len
+        // Read where it is needed: kept, it would take the last of the stack that the kernel gives.
+        // SAFETY: the context is the one that the kernel passed in.
+        unsafe { (*self.skb).len as usize }
+    }
+
+    #[inline(always)]
+    fn holds(&self, len: usize) -> bool {
+        len <= self.end - self.start || len <= self.frame_len()
     }
 }
 

@@ -189,7 +189,7 @@ pub fn load_with(
     ground: &Ground,
     pinned: &[(String, PathBuf)],
 ) -> Result<aya::Ebpf, LoadError> {
-    // Older kernels look at that program for long and then refuse it.
+    // Older kernels take that program, but it could not be attached.
     if settings.mode == Mode::Tc {
         tcx::is_supported().map_err(|reason| LoadError::NoTcx { release: kernel_release(), reason })?;
     }
