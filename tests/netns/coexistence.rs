@@ -24,7 +24,7 @@ use scanguard_tests::{
     tables::scans::SCANS,
 };
 
-use crate::{lifecycle::refused_in, trial};
+use crate::{egress::FAST, lifecycle::refused_in, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -89,7 +89,7 @@ fn quoted(text: &str) -> Result<Vec<&str>> {
 }
 
 fn behind_libxdp(mode: &str) -> Result<()> {
-    let scenario = Scenario::defaults()?;
+    let scenario = Scenario::new(FAST)?;
     let libxdp = Libxdp::new(&scenario.lab.victim)?;
     libxdp.run(&["xdp-filter", "load", "--mode", mode, VICTIM_INTERFACE])?;
     let before = scenario.lab.xdp_programs()?;
@@ -138,7 +138,7 @@ fn found(agent: &Agent<'_>) -> Result<()> {
 }
 
 fn before_libxdp() -> Result<()> {
-    let scenario = Scenario::defaults()?.with(&["--format", "json"]);
+    let scenario = Scenario::new(FAST)?.with(&["--format", "json"]);
     let libxdp = Libxdp::new(&scenario.lab.victim)?;
     scenario.run(|lab, agent| {
         let program = lab.xdp_programs()?;
@@ -165,7 +165,7 @@ const SHUT: u16 = 7001;
 const OPEN: u16 = 7002;
 
 fn another_interface() -> Result<()> {
-    let scenario = Scenario::defaults()?.with(&["--format", "json"]);
+    let scenario = Scenario::new(FAST)?.with(&["--format", "json"]);
     scenario.lab.victim.join(OTHER, &scenario.lab.scanner)?;
     let _servers = serve(&scenario.lab.victim, [SHUT, OPEN])?;
     let libxdp = Libxdp::new(&scenario.lab.victim)?;
@@ -222,7 +222,7 @@ fn on_a_bridge() -> Result<()> {
 }
 
 fn taken_off() -> Result<()> {
-    Scenario::defaults()?.with(&["--format", "json"]).run(|lab, agent| {
+    Scenario::new(FAST)?.with(&["--format", "json"]).run(|lab, agent| {
         let line = doctor(lab)?;
         let way_out = quoted(&line)?;
         run(Command::new(way_out[0]).args(&way_out[1..]))?;
@@ -244,7 +244,7 @@ fn taken_off() -> Result<()> {
 const FRAMES: u16 = 60;
 
 fn af_xdp() -> Result<()> {
-    let scenario = Scenario::defaults()?.with(&["--format", "json"]);
+    let scenario = Scenario::new(FAST)?.with(&["--format", "json"]);
     let scanner_mac = scenario.lab.scanner.mac(SCANNER_INTERFACE)?;
     let bytes: Result<Vec<u8>, _> = scanner_mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
     let scanner_mac: [u8; 6] = bytes?.try_into().ok().context("six bytes")?;

@@ -14,7 +14,7 @@ use scanguard_tests::{
     tables::scans::SCANS,
 };
 
-use crate::trial;
+use crate::{egress::FAST, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let modes = ["native", "generic", "tc"];
@@ -47,7 +47,7 @@ fn no_junk(page: &Metrics) -> Result<()> {
 }
 
 fn jumbo(mode: &str) -> Result<()> {
-    let scenario = Scenario::defaults()?.with(&["--mode", mode, "--format", "json"]);
+    let scenario = Scenario::new(FAST)?.with(&["--mode", mode, "--format", "json"]);
     let ends = [(&scenario.lab.victim, VICTIM_INTERFACE), (&scenario.lab.scanner, SCANNER_INTERFACE)];
     for (host, interface) in ends {
         host.ip(&format!("link set {interface} mtu 9000"))?;

@@ -15,7 +15,11 @@ use scanguard_tests::{
     tables::scans::SCANS,
 };
 
-use crate::{egress::take_off, lifecycle::refused_in, trial};
+use crate::{
+    egress::{FAST, take_off},
+    lifecycle::refused_in,
+    trial,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -35,7 +39,7 @@ fn is_attached(agent: &Agent<'_>) -> bool {
 }
 
 fn merged() -> Result<()> {
-    let scenario = Scenario::defaults()?.with(&TC);
+    let scenario = Scenario::new(FAST)?.with(&TC);
     let mut stage = Stage::new(&scenario.lab)?;
     stage.start("iperf3", &scenario.lab.victim, "iperf3 -s")?;
     stage.await_port("iperf3", &scenario.lab.victim, 5201)?;
@@ -89,7 +93,7 @@ fn drops() -> Result<()> {
 }
 
 fn detached() -> Result<()> {
-    let scenario = Scenario::defaults()?.with(&TC);
+    let scenario = Scenario::new(FAST)?.with(&TC);
     scenario.run(|lab, agent| {
         ensure!(is_attached(agent), "{}", agent.said());
         take_off(lab, TcAttachType::Ingress)?;
