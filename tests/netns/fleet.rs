@@ -213,6 +213,8 @@ fn forged() -> Result<()> {
                 ("sg.v1.decide.x", "{}".to_owned()),
                 ("sg.v1.out.x", "{}".to_owned()),
                 ("$KV.SG_LEASE.p1", "edge-1".to_owned()),
+                ("sg.v1.state.3.head", "{}".to_owned()),
+                ("sg.v1.state.3.0.0", "x".to_owned()),
                 ("sg.v1.run.edge-1", String::new()),
                 ("sg.v1.sight.3.edge-1", "no JSON".to_owned()),
                 (

@@ -34,11 +34,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The page of the role `run-1`.
-const PAGE: &str = "127.0.0.1:9824";
+pub(crate) const PAGE: &str = "127.0.0.1:9824";
 
 /// A member as an enemy plays it who has its credentials: says these messages. Gives which were stored, and whether as
 /// duplicates.
-fn say(
+pub(crate) fn say(
     fleet: &Fleet,
     name: &str,
     messages: &[(String, String, Option<String>)],
@@ -73,11 +73,11 @@ fn say(
     })
 }
 
-fn source(text: &str) -> IpNet {
+pub(crate) fn source(text: &str) -> IpNet {
     IpNet::from(text.parse::<std::net::IpAddr>().expect("an address"))
 }
 
-fn sighting(source: IpNet, ports: &[u16], age: Duration, proven: bool) -> Sighting {
+pub(crate) fn sighting(source: IpNet, ports: &[u16], age: Duration, proven: bool) -> Sighting {
     let place = "192.0.2.1".parse().expect("an address");
     let items = ports.iter().map(|port| Asked(place, 6, *port, Fate(Some(Met::Closed))));
     Sighting {
@@ -92,7 +92,7 @@ fn sighting(source: IpNet, ports: &[u16], age: Duration, proven: bool) -> Sighti
 }
 
 /// The message with its subject.
-fn message(name: &str, number: u64, sighting: Sighting) -> (String, String) {
+pub(crate) fn message(name: &str, number: u64, sighting: Sighting) -> (String, String) {
     let subject = sight(partition(sighting.source), name);
     let (own, open, sightings) = (Vec::new(), Vec::new(), vec![sighting]);
     let batch = Batch { v: VERSION, boot: 1, n: number, own, open, sightings };
@@ -100,14 +100,14 @@ fn message(name: &str, number: u64, sighting: Sighting) -> (String, String) {
 }
 
 /// Sums of a metric of the role.
-fn sum(fleet: &Fleet, series: &str) -> f64 {
+pub(crate) fn sum(fleet: &Fleet, series: &str) -> f64 {
     let page = agent::get(&fleet.hub, PAGE, "/metrics").map_or(String::new(), |(_, page)| page);
     let lines = page.lines().filter(|line| line.starts_with(series));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 /// Waits until the role has read so many sightings.
-fn wait_for_sightings(fleet: &Fleet, count: f64) -> Result<()> {
+pub(crate) fn wait_for_sightings(fleet: &Fleet, count: f64) -> Result<()> {
     wait_for("the role has read it", PATIENCE, || {
         (sum(fleet, "scanguard_fleet_run_sightings_total") >= count).then_some(())
     })

@@ -16,6 +16,7 @@ mod egress;
 mod faults;
 mod fleet;
 mod fleet_hostile;
+mod fleet_take_over;
 mod fleet_zmap;
 mod flood;
 mod greetings;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         faults::trials(),
         fleet::trials(),
         fleet_hostile::trials(),
+        fleet_take_over::trials(),
         fleet_zmap::trials(),
         flood::trials(),
         greetings::trials(),

@@ -19,6 +19,7 @@ mod queue;
 pub mod role;
 mod select;
 pub mod settings;
+pub mod snapshot;
 pub mod wire;
 
 use std::hash::{BuildHasher as _, RandomState};

@@ -45,6 +45,10 @@ pub const DECISIONS: &str = "SG_DECIDE";
 pub const FINDINGS: &str = "SG_FIND";
 /// The bucket of leases.
 pub const LEASES: &str = "SG_LEASE";
+/// The stream of what instances of the role know, for those that take a partition over.
+pub const STATES: &str = "SG_STATE";
+/// The subjects of all of it.
+pub const ALL_STATES: &str = "sg.v1.state.>";
 /// The subjects of all sightings.
 pub const ALL_SIGHTINGS: &str = "sg.v1.sight.*.*";
 /// The subjects of all findings.
@@ -111,6 +115,16 @@ pub fn find(partition: u8, host: &str) -> String {
 /// The subjects of all members' findings about sources in a partition.
 pub fn find_by_all(partition: u8) -> String {
     format!("sg.v1.find.{partition}.*")
+}
+
+/// The subject of what says which snapshot of a partition counts.
+pub fn state_head(partition: u8) -> String {
+    format!("sg.v1.state.{partition}.head")
+}
+
+/// The subject of a piece of a snapshot.
+pub fn state_piece(partition: u8, slot: u8, piece: u32) -> String {
+    format!("sg.v1.state.{partition}.{slot}.{piece}")
 }
 
 /// The member that speaks.
@@ -266,7 +280,7 @@ fn read<'p, T: Deserialize<'p>>(payload: &'p [u8]) -> Result<T, WireError> {
     serde_json::from_slice(payload).map_err(form)
 }
 
-fn check_source(net: IpNet) -> Result<(), WireError> {
+pub(super) fn check_source(net: IpNet) -> Result<(), WireError> {
     let least = if net.addr().is_ipv4() { 32 } else { WIDEST_V6 };
     let is_source = net.trunc() == net
         && net.prefix_len() >= least

@@ -288,9 +288,10 @@ longer than with machines of their own. All goes on at its true speed:
 
 * A source that asks only for services that two members have, at no dark address, is not found. While a service is
   out, its clients miss it everywhere, so that a miss of it is no evidence where somebody could have been a client.
-* An instance that takes a partition over reads the whole window again. What is above is the window of some minutes;
-  five seconds of it are the lease that has to end. A day of 10,000 hosts has 144 million messages, which take many
-  minutes, and more disk than `fleet.run.store_gib` has by default: with less, the window is as long as there is room.
+* An instance that takes a partition over goes on from a snapshot, and reads the messages after it, however long the
+  window is. Five seconds are the lease that has to end. Without a snapshot that can be used, it reads the whole window.
+  A day of 10,000 hosts has 144 million messages, which take many minutes, and more disk than `fleet.run.store_gib` has
+  by default: with less, the window is as long as there is room.
 * All is on one machine, and other work may go on beside it. The memory of the server is that of connections, most of
   all; TLS adds to it.
 ";

@@ -12,6 +12,7 @@
 
 mod campaigns;
 mod source;
+mod state;
 mod told;
 mod trust;
 
@@ -27,6 +28,7 @@ use ipnet::IpNet;
 
 pub use self::{
     campaigns::{Campaign, Campaigns, Tried},
+    state::StateError,
     told::{ToldFinding, ToldFindings},
     trust::MemberReport,
 };
@@ -326,6 +328,25 @@ impl Correlator {
             }));
         }
         Some((Arc::clone(name), tried))
+    }
+
+    /// The same of all that is known: for a worker who did not read the messages of the last minutes itself.
+    pub fn tried_lately(&self, now: Duration) -> Vec<(Arc<str>, Tried)> {
+        let mut tried = Vec::new();
+        for (net, source) in self.sources.iter().filter(|(net, _)| !self.in_force.contains_key(*net)) {
+            for vote in source.votes().iter().filter(|vote| vote.met_since(Duration::ZERO) == 0) {
+                let Some((name, _)) = self.members.get_index(vote.member as usize) else { continue };
+                if self.is_aside(vote.member) {
+                    continue;
+                }
+                let lately = vote.missed.iter().filter(|(_, at)| !Campaigns::is_old(*at, now));
+                let missed = lately.filter(|(item, at)| self.is_evidence(vote.member, item, *at));
+                tried.extend(missed.map(|(item, at)| {
+                    (Arc::clone(name), Tried { source: *net, service: (item.1, item.2), at: *at })
+                }));
+            }
+        }
+        tried
     }
 
     fn decide(&mut self, net: IpNet, found: Found, fence: u64, now: Duration) -> Option<Decision> {

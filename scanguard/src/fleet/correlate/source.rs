@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// How many members' words are kept about a source. More decide nothing else.
-const MAX_VOTES: usize = 64;
+pub(super) const MAX_VOTES: usize = 64;
 /// How many items are kept of each.
-const MAX_ITEMS: usize = 32;
+pub(super) const MAX_ITEMS: usize = 32;
 
 /// What one member said of a source.
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub(super) struct Vote {
     /// What was missed there, with the last time.
     pub(super) missed: SmallVec<[(Asked, Duration); 1]>,
     /// What was met there.
-    met: SmallVec<[(Asked, Duration); 1]>,
+    pub(super) met: SmallVec<[(Asked, Duration); 1]>,
     /// When it last had proof.
     pub(super) proven: Option<Duration>,
-    last: Duration,
+    pub(super) last: Duration,
     /// Whether anything that it said accuses the source.
-    accuses: bool,
+    pub(super) accuses: bool,
 }
 
 impl Vote {
@@ -59,6 +59,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// What an earlier worker knew.
+    pub(super) fn again(votes: SmallVec<[Vote; 1]>, left_out: u32) -> Self {
+        Self { votes, left_out }
+    }
+
     pub(super) fn votes(&self) -> &[Vote] {
         &self.votes
     }

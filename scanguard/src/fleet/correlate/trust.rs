@@ -53,9 +53,9 @@ pub(super) struct Member {
     /// Why it is left aside.
     pub(super) aside: Option<String>,
     pub(super) numbers: Numbers,
-    accused: f64,
-    borne: f64,
-    halved: Duration,
+    pub(super) accused: f64,
+    pub(super) borne: f64,
+    pub(super) halved: Duration,
 }
 
 impl Member {
@@ -133,10 +133,10 @@ pub(super) fn judge(
 }
 
 /// The numbers of messages that were taken, by run of the member.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Numbers(VecDeque<Run>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Run {
     boot: u64,
     greatest: u64,
@@ -147,6 +147,11 @@ struct Run {
 impl Numbers {
     /// The answer of [`Self::take`] about a message that was taken before.
     pub(super) const AGAIN: bool = false;
+
+    /// Whether there are no more runs than are remembered.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.0.len() <= RUNS
+    }
 
     /// Whether a message is new. One that is far behind counts as new: all that it says are members of sets.
     pub(super) fn take(&mut self, boot: u64, number: u64) -> bool {

@@ -7,6 +7,7 @@ use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 use crate::{
     fleet::{
         correlate::{Bounds, Correlator},
+        snapshot::{Outcome, Unusable},
         wire::{Fault, Verdict},
     },
     http_server::metrics::ListenerMetrics,
@@ -24,6 +25,7 @@ pub struct RoleMetrics {
     faults: IntCounterVec,
     decisions: IntCounterVec,
     not_told: IntCounter,
+    snapshots: IntCounterVec,
     held: IntGauge,
     instances: IntGauge,
     connected: IntGauge,
@@ -67,6 +69,12 @@ impl RoleMetrics {
             not_told: register.counter(
                 "scanguard_fleet_run_decisions_not_told_total",
                 "Decisions that no server took.",
+            )?,
+            snapshots: register.counters(
+                "scanguard_fleet_run_snapshots_total",
+                "Snapshots of partitions: written; not_written (an error); not_written_too_large; loaded by whoever took \
+                 the partition over; or why the window was read instead: missing, broken, version, too_large or stale.",
+                &["outcome"],
             )?,
             held: register
                 .gauge("scanguard_fleet_run_partitions", "Partitions that this instance works on.")?,
@@ -113,6 +121,12 @@ impl RoleMetrics {
         for fault in Fault::ALL {
             metrics.faults.with_label_values(&[fault.label()]);
         }
+        for outcome in Outcome::ALL {
+            metrics.snapshots.with_label_values(&[outcome.label()]);
+        }
+        for why in Unusable::ALL {
+            metrics.snapshots.with_label_values(&[why.label()]);
+        }
         for verdict in [Verdict::Suspicion, Verdict::Ban] {
             metrics.decisions.with_label_values(&[verdict.label()]);
         }
@@ -150,6 +164,14 @@ impl RoleMetrics {
 
     pub(super) fn not_told(&self) {
         self.not_told.inc();
+    }
+
+    pub(super) fn snapshot(&self, outcome: Outcome) {
+        self.snapshots.with_label_values(&[outcome.label()]).inc();
+    }
+
+    pub(super) fn no_snapshot(&self, why: Unusable) {
+        self.snapshots.with_label_values(&[why.label()]).inc();
     }
 
     pub(super) fn instance(&self, held: usize, instances: usize, connected: bool) {

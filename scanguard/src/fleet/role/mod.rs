@@ -1,11 +1,13 @@
 //! The role `fleet`: compares what the members say, and decides. It needs no root and no BPF.
 //!
 //! Several instances share the work. Each holds the leases of some partitions, and compares the hosts for their sources.
-//! Who takes over a partition reads the window again first.
+//! Who takes over a partition begins with the last snapshot of whoever had it, and reads what came after that; without a
+//! snapshot, the whole window.
 
 mod ask;
 mod lease;
 mod metrics;
+mod states;
 mod streams;
 mod worker;
 
@@ -48,6 +50,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const GONE: Duration = Duration::from_secs(4);
 /// The subjects by which instances hear of each other.
 const ALL_RUN: &str = "sg.v1.run.*";
+/// What an instance says there last.
+const ENDS: &str = "ends";
 /// Those of questions to them.
 const ALL_ASK: &str = "sg.v1.ask.*";
 /// How many questions wait for a partition.
@@ -190,20 +194,30 @@ impl Instance {
                 else => break,
             }
         }
-        // Others need not wait for the leases to end.
+        // Others need not wait for the leases to end, nor for this instance to be gone.
         for (partition, part) in std::mem::take(&mut self.parts) {
             part.lease.send_replace(None);
             part.task.abort();
             self.leases.give_back(partition).await;
         }
+        let _ = self.link.client.publish(self.own(), ENDS.into()).await;
         let _ = self.link.client.flush().await;
+    }
+
+    /// The subject by which others hear of this instance.
+    fn own(&self) -> String {
+        format!("sg.v1.run.{}", self.settings.name)
     }
 
     fn hear(&mut self, message: &Message) {
         if let Some(name) = message.subject.as_str().rsplit('.').next()
             && name != self.settings.name
         {
-            self.peers.insert(name.to_owned(), Instant::now());
+            if message.payload.as_ref() == ENDS.as_bytes() {
+                self.peers.remove(name);
+            } else {
+                self.peers.insert(name.to_owned(), Instant::now());
+            }
         }
     }
 
@@ -214,8 +228,7 @@ impl Instance {
     }
 
     async fn tick(&mut self) {
-        let own = format!("sg.v1.run.{}", self.settings.name);
-        if let Err(error) = self.link.client.publish(own, "".into()).await {
+        if let Err(error) = self.link.client.publish(self.own(), "".into()).await {
             self.link.note("speak", Some(error.to_string()));
         }
         // Who has just come lets others speak first.

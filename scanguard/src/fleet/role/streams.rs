@@ -8,10 +8,13 @@ use async_nats::jetstream::{
 };
 
 use super::lease;
-use crate::fleet::settings::Run;
-use crate::fleet::wire::{
-    ALL_DECISIONS, ALL_FINDINGS, ALL_OUT, ALL_SIGHTINGS, DECISIONS, FINDINGS, LEASES, MAX_MESSAGE, OLDEST,
-    SIGHTINGS,
+use crate::fleet::{
+    settings::Run,
+    snapshot::{MOST_BYTES, PIECE, SLOTS},
+    wire::{
+        ALL_DECISIONS, ALL_FINDINGS, ALL_OUT, ALL_SIGHTINGS, ALL_STATES, DECISIONS, FINDINGS, LEASES,
+        MAX_MESSAGE, OLDEST, PARTITIONS, SIGHTINGS, STATES,
+    },
 };
 
 /// Within this time, the server takes the same message once.
@@ -23,6 +26,28 @@ const DECISIONS_BYTES: i64 = 256 << 20;
 const FINDINGS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// And take this much.
 const FINDINGS_BYTES: i64 = 256 << 20;
+
+/// What all snapshots take at most, with what the server adds to each piece.
+const STATES_BYTES: i64 = (PARTITIONS as i64 * SLOTS as i64 * MOST_BYTES as i64) / 8 * 9;
+
+/// The stream of snapshots. Each piece replaces the one before it in its place.
+fn states(settings: &Run) -> Config {
+    Config {
+        name: STATES.to_owned(),
+        description: Some("What instances of the role know, for those that take a partition over".to_owned()),
+        subjects: vec![ALL_STATES.to_owned()],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::Old,
+        storage: StorageType::File,
+        num_replicas: settings.replicas.into(),
+        max_message_size: i32::try_from(PIECE + 1_024).unwrap_or(i32::MAX),
+        max_messages_per_subject: 1,
+        max_bytes: STATES_BYTES,
+        max_age: OLDEST,
+        allow_direct: true,
+        ..Config::default()
+    }
+}
 
 /// The streams as they should be.
 pub(super) fn configs(settings: &Run) -> [Config; 3] {
@@ -84,6 +109,16 @@ pub(super) async fn ensure(context: &Context, settings: &Run) -> Result<kv::Stor
         for difference in differences(&wanted, &info.config) {
             tracing::warn!("fleet: the stream {name} is not as it should be: {difference}");
         }
+    }
+    // Without it, who takes a partition over reads the window.
+    let states = states(settings);
+    match context.get_or_create_stream(states.clone()).await {
+        Ok(stream) => {
+            for difference in differences(&states, &stream.cached_info().config) {
+                tracing::warn!("fleet: the stream {STATES} is not as it should be: {difference}");
+            }
+        }
+        Err(error) => tracing::warn!("fleet: there will be no snapshots: stream {STATES}: {error}"),
     }
     let bucket = kv::Config {
         bucket: LEASES.to_owned(),

@@ -1,4 +1,4 @@
-//! Works on one partition: reads the window, then what comes, and tells what follows.
+//! Works on one partition: begins with the last snapshot or the window, reads what comes, and tells what follows.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,20 +10,29 @@ use async_nats::{
     jetstream::{
         self, Context, Message,
         consumer::{Consumer, DeliverPolicy, pull::OrderedConfig},
+        stream::Stream,
     },
 };
 use futures_util::StreamExt as _;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
 };
 
-use super::{ServerClock, ask::Ask, ask::PartitionReport, lease::Lease, metrics::RoleMetrics};
+use super::{
+    ServerClock,
+    ask::Ask,
+    ask::PartitionReport,
+    lease::Lease,
+    metrics::RoleMetrics,
+    states::{Found, Kept, NotWritten},
+};
 use crate::fleet::{
     correlate::{Campaigns, Correlator, ToldFindings},
     decisions::next,
     link::{Link, PATIENCE},
     settings::Run,
+    snapshot::{MOST_BYTES, Outcome, Pace, Position, Read, Unusable},
     wire::{
         Batch, DECISIONS, Decision, FINDINGS, Report, SIGHTINGS, WireError, decide, find_by_all, partition,
         sight_by_all, speaker,
@@ -69,6 +78,21 @@ struct Work {
     /// How old the last message was when it was read.
     lag: Duration,
     quiet: u32,
+    /// How far the streams were read.
+    read: Read,
+    snapshots: Snapshots,
+}
+
+/// The snapshots that a worker writes.
+struct Snapshots {
+    kept: Kept,
+    pace: Pace,
+    /// One that is being written.
+    writing: Option<oneshot::Receiver<(Kept, Result<(), NotWritten>)>>,
+    /// Whether nothing was wrong with the last one, so that a fault is said once.
+    works: bool,
+    /// Whether another instance works on the partition.
+    ended: bool,
 }
 
 impl Worker {
@@ -83,13 +107,30 @@ impl Worker {
     async fn work(&mut self) -> Result<(), String> {
         let mut context = jetstream::new(self.link.client.clone());
         context.set_timeout(PATIENCE);
-        let mut correlator = Correlator::new(self.settings.clone());
-        self.resume(&context, &mut correlator).await?;
-        let consumer = self.consumer(&context, SIGHTINGS, sight_by_all(self.partition)).await?;
+        let sightings = stream(&context, SIGHTINGS).await?;
+        let decisions = stream(&context, DECISIONS).await?;
+        let streams = Read { sightings: position(&sightings), decisions: position(&decisions) };
+        let mut kept = Kept::default();
+        let (correlator, read) = self.take_over(&context, &mut kept, streams).await;
+        let is_fresh = read.is_none();
+        let mut correlator = correlator.unwrap_or_else(|| Correlator::new(self.settings.clone()));
+        let mut read = read.unwrap_or(Read {
+            sightings: Position { read: 0, ..streams.sightings },
+            decisions: Position { read: 0, ..streams.decisions },
+        });
+        read.decisions.read = self.resume(&context, &mut correlator, read.decisions.read).await?;
+        self.note_tried_lately(&correlator);
+        let start = if is_fresh { self.window()? } else { after(read.sightings) };
+        let consumer = self.consumer(&sightings, start, sight_by_all(self.partition)).await?;
         let is_empty = consumer.cached_info().num_pending == 0;
         let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
-        let consumer = self.consumer(&context, FINDINGS, find_by_all(self.partition)).await?;
+        let findings = stream(&context, FINDINGS).await?;
+        let consumer = self.consumer(&findings, self.window()?, find_by_all(self.partition)).await?;
         let mut reports = consumer.messages().await.map_err(|error| error.to_string())?;
+        let mut pace = Pace::default();
+        if !is_fresh {
+            pace.wrote(self.clock.now(), 0);
+        }
         let mut work = Work {
             correlator,
             found: ToldFindings::default(),
@@ -97,6 +138,8 @@ impl Worker {
             is_read: false,
             lag: Duration::ZERO,
             quiet: 0,
+            read,
+            snapshots: Snapshots { kept, pace, writing: None, works: true, ended: false },
         };
         if is_empty {
             self.begin(&mut work).await;
@@ -126,24 +169,127 @@ impl Worker {
         }
     }
 
-    /// Reads what was stored within the window, and then what comes.
-    async fn consumer(
+    /// Begins with the last snapshot, if there is one that can be used. Returns what it has, and up to where.
+    async fn take_over(
         &self,
         context: &Context,
-        stream: &str,
+        kept: &mut Kept,
+        streams: Read,
+    ) -> (Option<Correlator>, Option<Read>) {
+        let fence = self.fence().unwrap_or(0);
+        let times = (self.clock.now(), self.settings.window);
+        let loaded = kept.load(context, self.partition, fence, streams, times).await;
+        let decoded = loaded.and_then(|Found { head, bytes }| {
+            let decoded = Correlator::decode(self.settings.clone(), &bytes);
+            decoded.map(|state| (state, head)).map_err(|error| (Unusable::Broken, error.to_string()))
+        });
+        let partition = self.partition;
+        match decoded {
+            Ok((state, head)) => {
+                self.metrics.snapshot(Outcome::Loaded);
+                let age = self.clock.now().saturating_sub(Duration::from_millis(head.at)).as_secs();
+                tracing::info!(
+                    "fleet: partition {partition}: a snapshot of {} bytes and {age} s ago is read, {} sources",
+                    head.bytes,
+                    state.sources()
+                );
+                (Some(state), Some(head.read))
+            }
+            Err((why, what)) => {
+                self.metrics.no_snapshot(why);
+                let why = why.label();
+                tracing::info!(
+                    "fleet: partition {partition}: no snapshot ({why}: {what}), the window is read"
+                );
+                (None, None)
+            }
+        }
+    }
+
+    /// What was stored within the window.
+    fn window(&self) -> Result<DeliverPolicy, String> {
+        let start = self.clock.now().saturating_sub(self.settings.window);
+        let start_time = async_nats::datetime::from_nanos(i128::try_from(start.as_nanos()).unwrap_or(0))
+            .map_err(|error| error.to_string())?;
+        Ok(DeliverPolicy::ByStartTime { start_time })
+    }
+
+    /// Reads what was stored from there on, and then what comes.
+    async fn consumer(
+        &self,
+        stream: &Stream,
+        deliver_policy: DeliverPolicy,
         filter_subject: String,
     ) -> Result<Consumer<OrderedConfig>, String> {
-        let stream = context.get_stream(stream).await.map_err(|error| format!("stream {stream}: {error}"))?;
-        let start = self.clock.now().saturating_sub(self.settings.window);
-        let start = async_nats::datetime::from_nanos(i128::try_from(start.as_nanos()).unwrap_or(0))
-            .map_err(|error| error.to_string())?;
-        let config = OrderedConfig {
-            filter_subject,
-            deliver_policy: DeliverPolicy::ByStartTime { start_time: start },
-            max_batch: 500,
-            ..OrderedConfig::default()
-        };
+        let config =
+            OrderedConfig { filter_subject, deliver_policy, max_batch: 500, ..OrderedConfig::default() };
         stream.create_consumer(config).await.map_err(|error| error.to_string())
+    }
+
+    /// Notes what counts for campaigns of what a snapshot has.
+    fn note_tried_lately(&self, correlator: &Correlator) {
+        let tried = correlator.tried_lately(self.clock.now());
+        let mut campaigns = self.campaigns.lock();
+        for (name, one) in &tried {
+            campaigns.note(one, name);
+        }
+    }
+
+    /// Sees to what became of the snapshot that is being written, and begins the next one when it is due.
+    fn keep(&self, work: &mut Work) {
+        let Work { correlator, context, read, snapshots, .. } = work;
+        if let Some(writing) = &mut snapshots.writing {
+            let Ok((kept, written)) = writing.try_recv() else { return };
+            snapshots.writing = None;
+            snapshots.kept = kept;
+            match written {
+                Ok(()) => {
+                    self.metrics.snapshot(Outcome::Written);
+                    snapshots.works = true;
+                }
+                Err(NotWritten::Outdated) => {
+                    self.metrics.snapshot(Outcome::NotWritten);
+                    self.complain(snapshots, "another instance has the partition");
+                    snapshots.ended = true;
+                }
+                Err(NotWritten::Failed(why)) => {
+                    self.metrics.snapshot(Outcome::NotWritten);
+                    self.complain(snapshots, &why);
+                }
+            }
+        }
+        let now = self.clock.now();
+        if snapshots.ended || !snapshots.pace.is_due(now) {
+            return;
+        }
+        let bytes = match correlator.encode(now) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.metrics.snapshot(Outcome::NotWritten);
+                snapshots.pace.wrote(now, MOST_BYTES as usize);
+                return self.complain(snapshots, &error.to_string());
+            }
+        };
+        snapshots.pace.wrote(now, bytes.len());
+        if bytes.len() > MOST_BYTES as usize {
+            self.metrics.snapshot(Outcome::TooLarge);
+            return self.complain(snapshots, &format!("{} bytes, {MOST_BYTES} are possible", bytes.len()));
+        }
+        let (done, writing) = oneshot::channel();
+        snapshots.writing = Some(writing);
+        let (kept, context, partition, read) = (snapshots.kept, context.clone(), self.partition, *read);
+        let lease = self.lease.clone();
+        tokio::spawn(async move {
+            // The worker may have ended meanwhile.
+            let _ = done.send(kept.save(&context, partition, &lease, (bytes, now, read)).await);
+        });
+    }
+
+    fn complain(&self, snapshots: &mut Snapshots, why: &str) {
+        if std::mem::take(&mut snapshots.works) {
+            let partition = self.partition;
+            tracing::warn!("fleet: partition {partition}: a snapshot was not written: {why}");
+        }
     }
 
     /// Takes what a single member found.
@@ -172,12 +318,17 @@ impl Worker {
         self.lease.borrow().and_then(|lease| lease.token())
     }
 
-    /// Reads the decisions that are in force.
-    async fn resume(&self, context: &Context, correlator: &mut Correlator) -> Result<(), String> {
+    /// Reads the decisions after that number which are in force. Returns the number of the last one.
+    async fn resume(
+        &self,
+        context: &Context,
+        correlator: &mut Correlator,
+        after: u64,
+    ) -> Result<u64, String> {
         let stream = context.get_stream_no_info(DECISIONS).await.map_err(|error| error.to_string())?;
-        let mut number = 1;
-        while let Some(message) = next(&stream, number).await? {
-            number = message.sequence + 1;
+        let mut last = after;
+        while let Some(message) = next(&stream, last + 1).await? {
+            last = message.sequence;
             let at = u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or(0);
             match Decision::read(&message.payload) {
                 Ok(decision) if partition(decision.source) == self.partition => {
@@ -186,15 +337,19 @@ impl Worker {
                 Ok(_) | Err(_) => {}
             }
         }
-        Ok(())
+        Ok(last)
     }
 
     async fn hear(&self, message: &Message, work: &mut Work) {
         work.quiet = 0;
         let (stored, pending) = match message.info() {
-            Ok(info) => (u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0), info.pending),
+            Ok(info) => {
+                work.read.sightings.read = info.stream_sequence;
+                (u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0), info.pending)
+            }
             Err(_) => return,
         };
+        work.snapshots.pace.heard();
         let stored = Duration::from_nanos(stored);
         self.clock.at_least(stored);
         work.lag = self.clock.now().saturating_sub(stored);
@@ -262,12 +417,13 @@ impl Worker {
         let subject = decide(decision.source);
         let payload = serde_json::to_vec(&decision).unwrap_or_default();
         let told = match work.context.publish_with_headers(subject, HeaderMap::new(), payload.into()).await {
-            Ok(ack) => ack.await.map(drop),
+            Ok(ack) => ack.await.map(|ack| ack.sequence),
             Err(error) => Err(error),
         };
         let Decision { source, verdict, rule, reason, .. } = decision;
         match told {
-            Ok(()) => {
+            Ok(number) => {
+                work.read.decisions.read = number.max(work.read.decisions.read);
                 self.metrics.decided(verdict);
                 tracing::info!("fleet: {} of {source}: {rule}: {reason}", verdict.label());
             }
@@ -304,6 +460,10 @@ impl Worker {
                 None => tracing::info!("fleet: {name} is believed again in partition {}", self.partition),
             }
         }
+        // A part of the window is no state to go on from.
+        if work.is_read {
+            self.keep(work);
+        }
         work.found.expire(self.clock.now().saturating_sub(self.settings.window));
         self.metrics.partition(self.partition, &work.correlator, work.lag);
     }
@@ -332,4 +492,20 @@ impl Worker {
             }
         }
     }
+}
+
+async fn stream(context: &Context, name: &str) -> Result<Stream, String> {
+    context.get_stream(name).await.map_err(|error| format!("stream {name}: {error}"))
+}
+
+/// How far a stream is.
+fn position(stream: &Stream) -> Position {
+    let info = stream.cached_info();
+    let made = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(0);
+    Position { made, read: info.state.last_sequence }
+}
+
+/// What comes after that.
+fn after(position: Position) -> DeliverPolicy {
+    DeliverPolicy::ByStartSequence { start_sequence: position.read + 1 }
 }
