@@ -16,7 +16,9 @@ use object::build::elf::SectionData;
 
 const OBJECTS_VARIABLE: &str = "SCANGUARD_EBPF_OBJECTS";
 /// The object for XDP, as cargo calls it, that for tc, and that by which the agent tries which of both an interface takes.
-const OBJECTS: [&str; 3] = ["scanguard-xdp", "scanguard-tc", "scanguard-trial"];
+/// Then the first and the third for older kernels.
+const OBJECTS: [&str; 5] =
+    ["scanguard-xdp", "scanguard-tc", "scanguard-trial", "scanguard-old", "scanguard-old-trial"];
 
 fn main() -> Result<()> {
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?)
@@ -56,8 +58,12 @@ fn main() -> Result<()> {
     }
     let toolchain = toolchain(&workspace)?;
     // That for XDP comes last: cargo calls both alike.
-    let [xdp, tc, _] = OBJECTS;
-    for (features, name) in [(["tc"].as_slice(), tc), ([].as_slice(), xdp)] {
+    let [xdp, tc, trial, old, old_trial] = OBJECTS;
+    for (features, names) in [
+        (["tc"].as_slice(), [tc, trial]),
+        (["old"].as_slice(), [old, old_trial]),
+        ([].as_slice(), [xdp, trial]),
+    ] {
         let package = Package {
             name: "scanguard-ebpf",
             root_dir: ebpf.to_str().context("the path of the workspace is not UTF-8")?,
@@ -67,8 +73,10 @@ fn main() -> Result<()> {
         aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).map_err(|error| {
             anyhow!("the kernel program did not build; `cargo xtask setup` installs what it needs: {error:#}")
         })?;
-        if name != xdp {
-            fs::rename(out.join(xdp), out.join(name)).context(name)?;
+        for (built, name) in [xdp, trial].into_iter().zip(names) {
+            if built != name {
+                fs::rename(out.join(built), out.join(name)).context(name)?;
+            }
         }
     }
     OBJECTS.iter().try_for_each(|name| {

@@ -1,6 +1,8 @@
 //! Memory that all CPUs change: atomic operations whose result is not used.
 
-use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
+#[cfg(not(feature = "old"))]
+use core::intrinsics::atomic_or;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use scanguard_common::account::Memory;
 
@@ -21,6 +23,15 @@ impl Memory for Shared {
     #[inline(always)]
     unsafe fn set_bits(word: *mut u64, bits: u64) {
         // SAFETY: the caller's promise.
-        unsafe { atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(word, bits) };
+        #[cfg(not(feature = "old"))]
+        unsafe {
+            atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(word, bits);
+        }
+        // Linux has that instruction since 5.12. Of two CPUs that set bits of the same word at once, one may set none.
+        // SAFETY: the caller's promise.
+        #[cfg(feature = "old")]
+        unsafe {
+            word.write_volatile(word.read_volatile() | bits);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The program never empties the ring. Its count only grows, and from the count alone the agent knows which entries
 //! are new and which were overwritten before it read them. No probe has to check for room.
 
+#[cfg(not(feature = "old"))]
 use core::arch::asm;
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
@@ -38,6 +39,7 @@ pub(crate) fn list(source: &Address) {
 ///
 /// # Safety
 /// `count` is valid for reads and writes and aligned.
+#[cfg(not(feature = "old"))]
 #[inline(always)]
 unsafe fn take_number(count: *mut u64) -> u64 {
     let mut number = 1u64;
@@ -50,6 +52,21 @@ unsafe fn take_number(count: *mut u64) -> u64 {
         );
     }
     number
+}
+
+/// The same where there is no such instruction. Two CPUs that add at the same moment may get the same number: then one of
+/// their sources is not listed in this epoch.
+///
+/// # Safety
+/// As above.
+#[cfg(feature = "old")]
+#[inline(always)]
+unsafe fn take_number(count: *mut u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(count, 1);
+        count.read_volatile().wrapping_sub(1)
+    }
 }
 
 /// The source that was written with this number, or a later one that took its place in the ring.

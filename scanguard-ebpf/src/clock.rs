@@ -3,7 +3,8 @@
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, helpers::bpf_jiffies64, macros::xdp, programs::XdpContext};
 
 /// Writes the time into the frame, by the clock of the bans.
-#[xdp(frags)]
+#[cfg_attr(not(feature = "old"), xdp(frags))]
+#[cfg_attr(feature = "old", xdp)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_clock(ctx: XdpContext) -> u32 {
     let (start, end) = (ctx.data(), ctx.data_end());

@@ -17,7 +17,10 @@ use scanguard_common::{
     translator::{self, Filter},
 };
 
-use crate::lpm::AddressKey;
+use crate::{
+    argument::{Lent, Place, given_back, lend, lent},
+    lpm::AddressKey,
+};
 
 /// Nothing reads it: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
@@ -83,19 +86,26 @@ static CONTROL: Array<Control, 1> = Array::new();
 /// The source for which the probes of an address count.
 #[inline(always)]
 pub(crate) fn source(address: Address) -> Address {
-    if address.is_v4() { address } else { source6(address, true) }
+    source_at(address, Place::Source)
+}
+
+/// As above; the place is another one at the tracepoint, which packets interrupt.
+#[inline(always)]
+pub(crate) fn source_at(address: Address, place: Place) -> Address {
+    if address.is_v4() { address } else { source6(address, true, place) }
 }
 
 /// The embedded IPv4 address or the prefix of an address, wherever it is. Bans and shields are looked up by it, and then
 /// by the whole address.
 #[inline(always)]
 pub(crate) fn masked(address: Address) -> Address {
-    if address.is_v4() { address } else { source6(address, false) }
+    if address.is_v4() { address } else { source6(address, false, Place::Source) }
 }
 
 #[inline(always)]
-fn source6(mut address: Address, alone: bool) -> Address {
-    scanguard_source(&raw mut address, alone.into());
+fn source6(mut address: Address, alone: bool, place: Place) -> Address {
+    scanguard_source(lend(place, &mut address), alone.into());
+    given_back(place, &mut address);
     address
 }
 
@@ -103,9 +113,8 @@ fn source6(mut address: Address, alone: bool) -> Address {
 /// for the reason that [`crate::judge`] gives: it is called in many places, and has many paths.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_source(address: *mut Address, alone: u32) -> u32 {
-    // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
-    let (Some(address), Some(control)) = (unsafe { address.as_mut() }, control()) else {
+extern "C" fn scanguard_source(address: Lent<Address>, alone: u32) -> u32 {
+    let (Some(address), Some(control)) = (lent::<Address>(address), control()) else {
         return 0;
     };
     if alone != 0 && control.on_link.contains(*address) {
@@ -121,7 +130,7 @@ extern "C" fn scanguard_source(address: *mut Address, alone: u32) -> u32 {
 pub(crate) fn behind_translator(control: &Control, address: Address) -> Option<Address> {
     let may_embed =
         !address.is_v4() && translator::may_embed(address, Filter::from_bits(control.translators));
-    may_embed.then(|| source6(address, false)).filter(Address::is_v4)
+    may_embed.then(|| source6(address, false, Place::Source)).filter(Address::is_v4)
 }
 
 /// The IPv4 address in an IPv6 address, if there is one.

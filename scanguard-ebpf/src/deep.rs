@@ -15,6 +15,7 @@ use scanguard_common::{
 };
 
 use crate::{
+    argument::{Lent, Place, given_back, lend, lent},
     incoming::{self, Context, Raw, packet},
     packet_kind::PacketKind,
 };
@@ -105,8 +106,11 @@ extern "C" fn scanguard_deep_find(ctx: *mut Raw) -> u32 {
 #[inline(always)]
 fn link(ctx: *mut Raw) -> Result<Link, Exit> {
     let mut link = Link::default();
-    match scanguard_deep_link(ctx, &raw mut link) {
-        FOUND => Ok(link),
+    match scanguard_deep_link(ctx, lend(Place::Link, &mut link)) {
+        FOUND => {
+            given_back(Place::Link, &mut link);
+            Ok(link)
+        }
         exit if exit == Exit::UnsupportedVlan as u32 => Err(Exit::UnsupportedVlan),
         _ => Err(Exit::TruncatedEthernet),
     }
@@ -114,9 +118,8 @@ fn link(ctx: *mut Raw) -> Result<Link, Exit> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_deep_link(ctx: *mut Raw, link: *mut Link) -> u32 {
-    // SAFETY: the caller's. The verifier knows its size, but not that it is there.
-    let Some(link) = (unsafe { link.as_mut() }) else {
+extern "C" fn scanguard_deep_link(ctx: *mut Raw, link: Lent<Link>) -> u32 {
+    let Some(link) = lent::<Link>(link) else {
         return Exit::TruncatedEthernet as u32;
     };
     match deep::link(&packet(ctx)) {
@@ -130,17 +133,19 @@ extern "C" fn scanguard_deep_link(ctx: *mut Raw, link: *mut Link) -> u32 {
 
 #[inline(always)]
 fn follow(ctx: *mut Raw, mut chain: Chain) -> Result<Chain, Exit> {
-    match scanguard_deep_follow(ctx, &raw mut chain) {
-        FOUND => Ok(chain),
+    match scanguard_deep_follow(ctx, lend(Place::Chain, &mut chain)) {
+        FOUND => {
+            given_back(Place::Chain, &mut chain);
+            Ok(chain)
+        }
         _ => Err(Exit::TruncatedIp),
     }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_deep_follow(ctx: *mut Raw, chain: *mut Chain) -> u32 {
-    // SAFETY: as above.
-    let Some(chain) = (unsafe { chain.as_mut() }) else {
+extern "C" fn scanguard_deep_follow(ctx: *mut Raw, chain: Lent<Chain>) -> u32 {
+    let Some(chain) = lent::<Chain>(chain) else {
         return Exit::TruncatedIp as u32;
     };
     match deep::follow(&packet(ctx), *chain) {

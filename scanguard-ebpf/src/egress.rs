@@ -17,7 +17,12 @@ use scanguard_common::{
     wire::protocol,
 };
 
-use crate::{config, home, oracle, outbound, packet::SkbPacket, sample, sources, tally, used};
+use crate::{
+    argument::{Given, Place, give, given},
+    config, home, oracle, outbound,
+    packet::SkbPacket,
+    sample, sources, tally, used,
+};
 
 /// Stands for a SYN or an echo request, which is none of the kinds of answers.
 const OPENING: u32 = 64;
@@ -73,14 +78,16 @@ fn note(ctx: &TcContext, outgoing: Outgoing) -> (u32, bool) {
     match outgoing {
         Outgoing::Exit(exit) => (exit as u32, false),
         Outgoing::Datagram(flow) => (EgressExit::Udp as u32, datagram(ctx, &flow)),
-        Outgoing::Answer(answer, flow) => (scanguard_note(skb, answer as u32, &raw const flow), false),
+        Outgoing::Answer(answer, flow) => {
+            (scanguard_note(skb, answer as u32, give(Place::Flow, &flow)), false)
+        }
         Outgoing::Refusal(flow) => {
             // This comes first: the answer is noted for a source that is in the table.
-            scanguard_refused(skb, &raw const flow);
-            (scanguard_note(skb, REFUSAL, &raw const flow), false)
+            scanguard_refused(skb, give(Place::Flow, &flow));
+            (scanguard_note(skb, REFUSAL, give(Place::Flow, &flow)), false)
         }
         Outgoing::Opening(flow) => {
-            let exit = scanguard_note(skb, OPENING, &raw const flow);
+            let exit = scanguard_note(skb, OPENING, give(Place::Flow, &flow));
             (exit, outbound::leaves(skb, &flow))
         }
     }
@@ -95,7 +102,7 @@ fn datagram(ctx: &TcContext, flow: &Flow) -> bool {
     let is_new = used::note(flow);
     // SAFETY: the program's context.
     if is_new && unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
-        scanguard_handed_on(core::ptr::from_ref(flow));
+        scanguard_handed_on(give(Place::Flow, flow));
     }
     (is_new || outbound::looks_at_all()) && outbound::leaves(ctx.skb.skb, flow)
 }
@@ -103,9 +110,8 @@ fn datagram(ctx: &TcContext, flow: &Flow) -> bool {
 /// As [`handed_on`], for the flow of the answers. A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_handed_on(flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    if let Some(flow) = unsafe { flow.as_ref() } {
+extern "C" fn scanguard_handed_on(flow: Given<Flow>) -> u32 {
+    if let Some(flow) = given::<Flow>(flow) {
         handed_on(&flow.turned());
     }
     0
@@ -133,9 +139,8 @@ fn settled(flow: &Flow) {
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    let Some(flow) = (unsafe { flow.as_ref() }) else {
+extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: Given<Flow>) -> u32 {
+    let Some(flow) = given::<Flow>(flow) else {
         return EgressExit::Unreadable as u32;
     };
     // SAFETY: the program's context. Without an interface, this host made the packet itself. Then a firewall may have
@@ -183,9 +188,8 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_refused(ctx: *mut __sk_buff, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+extern "C" fn scanguard_refused(ctx: *mut __sk_buff, flow: Given<Flow>) -> u32 {
+    let (Some(flow), Some(control)) = (given::<Flow>(flow), config::control()) else {
         return 0;
     };
     // SAFETY: the program's context.

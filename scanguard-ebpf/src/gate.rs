@@ -19,6 +19,7 @@ use scanguard_common::{
 };
 
 use crate::{
+    argument::{Given, Place, give, given},
     clock, config, deep,
     incoming::{self, Context, Raw},
     lpm::AddressKey,
@@ -215,15 +216,14 @@ pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
 /// Whether a probe or segment is dropped.
 #[inline(always)]
 pub(crate) fn drops_any(ctx: &Context, packet: PacketKind, flow: &Flow) -> bool {
-    scanguard_gate(incoming::raw(ctx), packet.word(), core::ptr::from_ref(flow)) != 0
+    scanguard_gate(incoming::raw(ctx), packet.word(), give(Place::Flow, flow)) != 0
 }
 
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_gate(ctx: *mut Raw, packet: u32, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+extern "C" fn scanguard_gate(ctx: *mut Raw, packet: u32, flow: Given<Flow>) -> u32 {
+    let (Some(flow), Some(control)) = (given::<Flow>(flow), config::control()) else {
         return 0;
     };
     let drops = match PacketKind::from_word(packet) {

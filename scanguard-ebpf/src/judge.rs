@@ -9,6 +9,7 @@ use scanguard_common::{
 };
 
 use crate::{
+    argument::{Given, Place, give, given},
     config, flows, gate,
     incoming::{self, Context, Raw},
     oracle::Kernel,
@@ -25,8 +26,7 @@ use crate::{
 /// functions that call each other.
 #[inline(always)]
 pub(crate) fn judge(ctx: &Context, packet: PacketKind, found: Found, flow: &Flow) -> u32 {
-    let flow = core::ptr::from_ref(flow);
-    let decided = scanguard_judge(incoming::raw(ctx), packet.word(), flow);
+    let decided = scanguard_judge(incoming::raw(ctx), packet.word(), give(Place::Flow, flow));
     if let PacketKind::Segment(kind @ (SegmentKind::SynAck | SegmentKind::Reset)) = packet {
         outbound::answers_inner(flow, matches!(kind, SegmentKind::Reset));
     }
@@ -35,7 +35,7 @@ pub(crate) fn judge(ctx: &Context, packet: PacketKind, found: Found, flow: &Flow
     }
     let is_syn = decided & CLASS_BITS == ProbeClass::Syn as u32;
     let Fingerprint { layout, values } = if is_syn { syn::of(ctx, found) } else { Fingerprint::NONE };
-    scanguard_count(incoming::raw(ctx), decided, flow, layout, values)
+    scanguard_count(incoming::raw(ctx), decided, give(Place::Flow, flow), layout, values)
 }
 
 /// The mark of a decision that a packet is a probe, beside its class and its reach. Without the mark, a decision is the
@@ -66,9 +66,8 @@ const fn reach_of(decided: u32) -> Reach {
 /// the many paths through the parser that lead here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_judge(ctx: *mut Raw, packet: u32, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+extern "C" fn scanguard_judge(ctx: *mut Raw, packet: u32, flow: Given<Flow>) -> u32 {
+    let (Some(flow), Some(control)) = (given::<Flow>(flow), config::control()) else {
         return Exit::TruncatedIp as u32;
     };
     let kernel = Kernel::new(ctx, control);
@@ -112,12 +111,11 @@ extern "C" fn scanguard_judge(ctx: *mut Raw, packet: u32, flow: *const Flow) -> 
 extern "C" fn scanguard_count(
     ctx: *mut Raw,
     decided: u32,
-    flow: *const Flow,
+    flow: Given<Flow>,
     layout: u64,
     values: u64,
 ) -> u32 {
-    // SAFETY: as above.
-    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+    let (Some(flow), Some(control)) = (given::<Flow>(flow), config::control()) else {
         return Exit::TruncatedIp as u32;
     };
     let kernel = Kernel::new(ctx, control);

@@ -11,6 +11,7 @@
 #![feature(asm_experimental_arch, core_intrinsics)]
 
 mod admission;
+mod argument;
 mod atomics;
 #[cfg(not(feature = "tc"))]
 mod bare;
@@ -72,7 +73,8 @@ use crate::{
 /// Sees every packet of its interfaces. `frags`: it may also be attached where the MTU exceeds a page. Packets then
 /// lie in several buffers, with their headers in the first.
 #[cfg(not(feature = "tc"))]
-#[xdp(frags)]
+#[cfg_attr(not(feature = "old"), xdp(frags))]
+#[cfg_attr(feature = "old", xdp)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: Context) -> u32 {
     action(exit(&ctx))
@@ -80,7 +82,8 @@ pub(crate) fn scanguard_xdp(ctx: Context) -> u32 {
 
 /// The same for links without a header, see [`bare`].
 #[cfg(not(feature = "tc"))]
-#[xdp(frags)]
+#[cfg_attr(not(feature = "old"), xdp(frags))]
+#[cfg_attr(feature = "old", xdp)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_bare(ctx: Context) -> u32 {
     if let Err(exit) = bare::put_header(&ctx) {

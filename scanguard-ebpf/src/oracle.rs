@@ -20,6 +20,7 @@ use scanguard_common::{
 };
 
 use crate::{
+    argument::{Given, Place, give, given},
     config,
     fields::{is_transparent, read},
     home,
@@ -94,7 +95,7 @@ impl<'c> Kernel<'c> {
     /// Whether no other host can have this address, see [`oracle::is_bad_source`].
     #[inline(always)]
     pub(crate) fn is_bad_source(&self, source: &Address) -> bool {
-        self.interface() != LOOPBACK && scanguard_is_bad_source(core::ptr::from_ref(source)) != 0
+        self.interface() != LOOPBACK && scanguard_is_bad_source(give(Place::BadSource, source)) != 0
     }
 
     /// The position of a segment in its stream, if its numbers prove that the source of its flow sent it, see
@@ -112,9 +113,8 @@ impl<'c> Kernel<'c> {
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn scanguard_is_bad_source(source: *const Address) -> u32 {
-    // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
-    let (Some(source), Some(control)) = (unsafe { source.as_ref() }, config::control()) else {
+pub(crate) extern "C" fn scanguard_is_bad_source(source: Given<Address>) -> u32 {
+    let (Some(source), Some(control)) = (given::<Address>(source), config::control()) else {
         return 0;
     };
     // The home addresses are in maps: no context is needed.

@@ -1,11 +1,14 @@
 //! The kernel half of `scanguard_common::packet`: the one bounds check of both programs.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes, programs::TcContext};
+#[cfg(feature = "old")]
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 #[cfg(not(feature = "tc"))]
+use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes, programs::TcContext};
+#[cfg(not(any(feature = "tc", feature = "old")))]
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
-    programs::XdpContext,
 };
 use scanguard_common::{
     packet::{MAX_OFFSET, Packet},
@@ -15,6 +18,7 @@ use scanguard_common::{
 /// The first buffer of an incoming packet, by XDP. It has the whole packet, unless that is larger than a page.
 #[cfg(not(feature = "tc"))]
 pub(crate) struct XdpPacket {
+    #[cfg(not(feature = "old"))]
     ctx: *mut xdp_md,
     start: usize,
     end: usize,
@@ -24,7 +28,12 @@ pub(crate) struct XdpPacket {
 impl XdpPacket {
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { ctx: ctx.ctx, start: ctx.data(), end: ctx.data_end() }
+        Self {
+            #[cfg(not(feature = "old"))]
+            ctx: ctx.ctx,
+            start: ctx.data(),
+            end: ctx.data_end(),
+        }
     }
 }
 
@@ -41,6 +50,10 @@ impl SkbPacket {
         Self { skb: ctx.skb.skb, start: ctx.data(), end: ctx.data_end() }
     }
 }
+
+/// No frame in one buffer is longer: the verifier needs a constant bound.
+#[cfg(feature = "old")]
+const MAX_FRAME: usize = 0xffff;
 
 /// The header at `offset` in the memory from `start` to `end`.
 #[inline(always)]
@@ -92,13 +105,27 @@ impl Packet for XdpPacket {
     fn load(&self, offset: usize, into: &mut [u8]) -> bool {
         let (start, len) = (into.as_mut_ptr().cast(), into.len() as u32);
         // SAFETY: the program's context; the kernel checks the packet's end.
-        unsafe { bpf_xdp_load_bytes(self.ctx, offset as u32, start, len) == 0 }
+        #[cfg(not(feature = "old"))]
+        return unsafe { bpf_xdp_load_bytes(self.ctx, offset as u32, start, len) == 0 };
+        // There is one buffer, and no such helper. This one takes any address, which is within the packet here.
+        #[cfg(feature = "old")]
+        {
+            let offset = crate::opaque::opaque(offset);
+            if offset > MAX_FRAME || offset + into.len() > self.end - self.start {
+                return false;
+            }
+            // SAFETY: as above.
+            unsafe { bpf_probe_read_kernel(start, len, (self.start + offset) as *const _) == 0 }
+        }
     }
 
     #[inline(always)]
     fn frame_len(&self) -> usize {
         // SAFETY: the context is the one that the kernel passed in.
-        unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
+        #[cfg(not(feature = "old"))]
+        return unsafe { bpf_xdp_get_buff_len(self.ctx) as usize };
+        #[cfg(feature = "old")]
+        return self.end - self.start;
     }
 
     #[inline(always)]

@@ -18,6 +18,7 @@ use scanguard_common::{
 };
 
 use crate::{
+    argument::{Given, Place, give, given},
     config, deep,
     incoming::{self, Context, Incoming, Raw},
     opaque::{bounded, opaque},
@@ -204,7 +205,8 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
 }
 
 /// The beginning of a payload. It is a structure, so that the verifier knows its size.
-#[repr(C)]
+#[derive(Clone, Copy)]
+#[repr(transparent)]
 struct Beginning(Head);
 
 /// Where the protocol lies in what [`scanguard_begins`] is told about a payload. The lowest byte is for [`Speaks`].
@@ -214,9 +216,8 @@ const PROTOCOL_SHIFT: u32 = 8;
 /// there are many paths through all the protocols, and the verifier would follow whatever comes behind for each of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_begins(head: *const Beginning, about: u32, len: u32) -> u32 {
-    // SAFETY: the caller's. The verifier knows its size, but not that it is there.
-    let Some(Beginning(head)) = (unsafe { head.as_ref() }) else {
+extern "C" fn scanguard_begins(head: Given<Beginning>, about: u32, len: u32) -> u32 {
+    let Some(Beginning(head)) = given::<Beginning>(head) else {
         return 0;
     };
     let speaks = match about & 0xff {
@@ -262,7 +263,9 @@ impl Sample<'_> {
             return content::begins(self.speaks, protocol, true, head, self.len);
         }
         let about = self.speaks as u32 | u32::from(protocol) << PROTOCOL_SHIFT;
-        let begins = scanguard_begins(core::ptr::from_ref(head).cast(), about, self.len as u32);
+        // SAFETY: a structure of that alone.
+        let head: &Beginning = unsafe { &*core::ptr::from_ref(head).cast() };
+        let begins = scanguard_begins(give(Place::Beginning, head), about, self.len as u32);
         Begins::from_index(begins.wrapping_sub(1) as u8)
     }
 
@@ -279,7 +282,9 @@ impl Sample<'_> {
     fn take(&self, packet: &impl Packet, origin: impl FnOnce(&Flow) -> Option<Origin>) -> bool {
         let Self { control, is_answer, ref flow, offset, len, .. } = *self;
         // If the head lies in the first buffer, it is read in place: a call costs as much as everything else here.
-        let begins = if len >= HEAD
+        // The verifier before Linux 5.12 loses the bound of the offset on the way.
+        let begins = if !cfg!(feature = "old")
+            && len >= HEAD
             && let Some(head) = packet.view::<Head>(offset)
         {
             self.begins(head)

@@ -18,6 +18,7 @@ use scanguard_common::{
 
 use crate::{
     admission,
+    argument::{Place, give},
     atomics::Shared,
     changes, config, epoch, hold, listeners,
     opaque::opaque,
@@ -102,7 +103,7 @@ pub(crate) fn count(
 /// nothing if the source is not in the table.
 #[inline(always)]
 pub(crate) fn completed(control: &Control, source: Address, service: Option<Service>) {
-    let _is_known = change(control, source, |state, epoch| {
+    let _is_known = change(control, source, Place::PeerSource, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_completed::<Shared>(state, service, epoch, config::salt()) };
     });
@@ -111,7 +112,7 @@ pub(crate) fn completed(control: &Control, source: Address, service: Option<Serv
 /// Notes that a service was there for a source after all, if the source is in the table.
 #[inline(always)]
 pub(crate) fn met(control: &Control, flow: &Flow) {
-    let _is_known = change(control, flow.source, |state, epoch| {
+    let _is_known = change(control, flow.source, Place::Source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_met::<Shared>(state, flow, epoch, config::salt()) };
     });
@@ -120,7 +121,7 @@ pub(crate) fn met(control: &Control, flow: &Flow) {
 /// Notes that a connection has ended in which a source said nothing to a service, if the source is in the table.
 #[inline(always)]
 pub(crate) fn was_silent(control: &Control, source: Address, service: Service) {
-    let _is_known = change(control, source, |state, epoch| {
+    let _is_known = change(control, source, Place::PeerSource, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_silent::<Shared>(state, service, epoch, config::salt()) };
     });
@@ -129,7 +130,7 @@ pub(crate) fn was_silent(control: &Control, source: Address, service: Service) {
 /// Notes that a source aborted a handshake, if the source is in the table.
 #[inline(always)]
 pub(crate) fn aborted(control: &Control, flow: &Flow) {
-    let novelties = change(control, flow.source, |state, epoch| {
+    let novelties = change(control, flow.source, Place::Source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
@@ -141,7 +142,7 @@ pub(crate) fn aborted(control: &Control, flow: &Flow) {
 /// Notes an answer to a source. Returns whether the source is in the table.
 #[inline(always)]
 pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
-    let noted = change(control, flow.source, |state, epoch| {
+    let noted = change(control, flow.source, Place::Source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_answer::<Shared>(state, answer, flow, epoch, config::salt()) };
     });
@@ -158,7 +159,9 @@ pub(crate) fn refused(control: &Control, flow: &Flow) {
             list_first(state, &source, epoch);
             state
         }
-        None if !admission::admits(source, control) || scanguard_is_bad_source(&raw const source) != 0 => {
+        None if !admission::admits(source, control)
+            || scanguard_is_bad_source(give(Place::BadSource, &source)) != 0 =>
+        {
             return;
         }
         None => match insert(&source, epoch) {
@@ -180,9 +183,10 @@ pub(crate) fn refused(control: &Control, flow: &Flow) {
 fn change<R>(
     control: &Control,
     source: Address,
+    place: Place,
     record: impl FnOnce(*mut SourceState, u32) -> R,
 ) -> Option<R> {
-    let source = config::source(source);
+    let source = config::source_at(source, place);
     let epoch = epoch::running(control);
     let state = SOURCES.get_ptr_mut(source)?;
     list_first(state, &source, epoch);

@@ -8,6 +8,7 @@ use scanguard_common::{
 };
 
 use crate::{
+    argument::{Lent, Place, given_back, lend, lent},
     deep,
     incoming::{self, Context, Incoming, Raw, packet},
     opaque::{bounded, opaque},
@@ -87,9 +88,10 @@ extern "C" fn scanguard_fingerprint(ctx: *mut Raw, found: u32) -> u32 {
         return 1;
     }
     let mut options = Options::EMPTY;
-    if scanguard_syn_options(ctx, offset as u32, head.len as u32, &raw mut options) == 0 {
+    if scanguard_syn_options(ctx, offset as u32, head.len as u32, lend(Place::Options, &mut options)) == 0 {
         return 0;
     }
+    given_back(Place::Options, &mut options);
     *into = head.with(options);
     1
 }
@@ -97,9 +99,8 @@ extern "C" fn scanguard_fingerprint(ctx: *mut Raw, found: u32) -> u32 {
 /// As above: reads options one by one. Gives 0 if they are not in the packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_syn_options(ctx: *mut Raw, offset: u32, len: u32, into: *mut Options) -> u32 {
-    // SAFETY: as above.
-    let Some(into) = (unsafe { into.as_mut() }) else {
+extern "C" fn scanguard_syn_options(ctx: *mut Raw, offset: u32, len: u32, into: Lent<Options>) -> u32 {
+    let Some(into) = lent::<Options>(into) else {
         return 0;
     };
     // SAFETY: this CPU's entry of a map, used by one packet at a time.

@@ -12,7 +12,8 @@ use aya_ebpf::{
 };
 
 /// With frags, as the program for incoming packets has them: an interface may take the one and not the other.
-#[xdp(frags)]
+#[cfg_attr(not(feature = "old"), xdp(frags))]
+#[cfg_attr(feature = "old", xdp)]
 pub(crate) fn scanguard_trial(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }

@@ -6,7 +6,10 @@ use scanguard_common::{
     used::{Mark, PLACES},
 };
 
-use crate::config;
+use crate::{
+    argument::{Given, Place, give, given},
+    config,
+};
 
 /// Shared: an answer may arrive on any CPU.
 #[btf_map]
@@ -36,15 +39,14 @@ pub(crate) fn note(flow: &Flow) -> bool {
 /// Whether this host used a flow lately.
 #[inline(always)]
 pub(crate) fn was(flow: &Flow) -> bool {
-    scanguard_used(core::ptr::from_ref(flow)) != 0
+    scanguard_used(give(Place::Used, flow)) != 0
 }
 
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_used(flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+extern "C" fn scanguard_used(flow: Given<Flow>) -> u32 {
+    let (Some(flow), Some(control)) = (given::<Flow>(flow), config::control()) else {
         return 0;
     };
     let mark = Mark::new(flow, config::salt());

@@ -30,8 +30,9 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
     let mut steps = vec![
         ("format", format(ws)),
         ("lints", lints(ws)),
-        ("lints of the eBPF program", ebpf_lints(ws, Hook::Xdp)),
-        ("lints of the eBPF program for tc", ebpf_lints(ws, Hook::Tc)),
+        ("lints of the eBPF program", ebpf_lints(ws, Build::Xdp)),
+        ("lints of the eBPF program for tc", ebpf_lints(ws, Build::Tc)),
+        ("lints of the eBPF program for older kernels", ebpf_lints(ws, Build::Old)),
         ("documentation", documentation(ws)),
         ("dependencies", dependencies(ws)),
     ];
@@ -79,20 +80,23 @@ fn lints(ws: &Workspace) -> Command {
     command
 }
 
-/// The hook that the eBPF program is built for: it is built twice.
+/// The builds of the eBPF program.
 #[derive(Clone, Copy)]
-enum Hook {
+enum Build {
     Xdp,
     Tc,
+    Old,
 }
 
 /// The eBPF program is no default member: it is code for another machine, and sees other libraries.
-fn ebpf_lints(ws: &Workspace, hook: Hook) -> Command {
+fn ebpf_lints(ws: &Workspace, build: Build) -> Command {
     let target = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
     let mut command = ws.cargo("clippy");
     command.args(["--package", "scanguard-ebpf", "--release", "--target", target, "-Z", "build-std=core"]);
-    if let Hook::Tc = hook {
-        command.args(["--features", "tc"]);
+    match build {
+        Build::Xdp => {}
+        Build::Tc => _ = command.args(["--features", "tc"]),
+        Build::Old => _ = command.args(["--features", "old"]),
     }
     // Other flags than the main build's in the same directory would make each throw away the other's work.
     command.arg("--target-dir").arg(ws.target().join("clippy-ebpf"));

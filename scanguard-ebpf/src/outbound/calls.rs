@@ -21,7 +21,11 @@ use super::{
     scratch::{self, Hook},
     table, tally,
 };
-use crate::{config, home, opaque::masked};
+use crate::{
+    argument::{Given, Place, give, given},
+    config, home,
+    opaque::masked,
+};
 
 /// Types of sockets (include/linux/net.h).
 const STREAM: u32 = 1;
@@ -120,7 +124,7 @@ fn asks(ctx: *mut bpf_sock_addr, is_v6: bool, is_sent: bool) -> i32 {
             CONNECTED
         };
         let ports = u32::from(local_port) << 16 | u32::from(port);
-        verdict(scanguard_asks(cookie(ctx), &raw const address, ports, how))
+        verdict(scanguard_asks(cookie(ctx), give(Place::Target, &address), ports, how))
     }
 }
 
@@ -141,12 +145,11 @@ const SENT: u32 = 2;
 /// the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_asks(cookie: u64, address: *const Address, ports: u32, how: u32) -> u32 {
+extern "C" fn scanguard_asks(cookie: u64, address: Given<Address>, ports: u32, how: u32) -> u32 {
     if !config::outbound() {
         return 0;
     }
-    // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
-    let (Some(address), Some(control)) = (unsafe { address.as_ref() }, config::control()) else {
+    let (Some(address), Some(control)) = (given::<Address>(address), config::control()) else {
         return 0;
     };
     let (local_port, port) = ((ports >> 16) as u16, ports as u16);

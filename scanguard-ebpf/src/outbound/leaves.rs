@@ -19,7 +19,10 @@ use super::{
     scratch::{self, Hook, Scratch},
     table, tally, targets,
 };
-use crate::config;
+use crate::{
+    argument::{Given, Place, give, given},
+    config,
+};
 
 /// Address families and types of sockets (include/linux/socket.h, include/linux/net.h).
 const AF_PACKET: u32 = 17;
@@ -42,18 +45,17 @@ pub(crate) fn looks_at_all() -> bool {
 /// A packet leaves that opens a flow. The flow is as answers arrive in it. Gives whether it is dropped.
 #[inline(always)]
 pub(crate) fn leaves(ctx: *mut __sk_buff, flow: &Flow) -> bool {
-    config::outbound() && scanguard_leaves(ctx, core::ptr::from_ref(flow)) != 0
+    config::outbound() && scanguard_leaves(ctx, give(Place::Flow, flow)) != 0
 }
 
 /// As above. A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_leaves(ctx: *mut __sk_buff, flow: *const Flow) -> u32 {
+extern "C" fn scanguard_leaves(ctx: *mut __sk_buff, flow: Given<Flow>) -> u32 {
     if !config::outbound() {
         return 0;
     }
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    let (Some(flow), Some(scratch)) = (unsafe { flow.as_ref() }, scratch::of(HOOK)) else {
+    let (Some(flow), Some(scratch)) = (given::<Flow>(flow), scratch::of(HOOK)) else {
         return 0;
     };
     if groups::is_group(flow.source) {
@@ -167,21 +169,20 @@ unsafe fn forwarded(ctx: *mut __sk_buff, flow: &Flow, scratch: *mut Scratch) -> 
 
 /// A segment arrives that answers a SYN: if it was one of a host behind this one, that was answered, or refused.
 #[inline(always)]
-pub(crate) fn answers_inner(flow: *const Flow, is_refused: bool) {
+pub(crate) fn answers_inner(flow: &Flow, is_refused: bool) {
     if config::outbound() && config::control().is_some_and(|control| control.forwards != 0) {
-        scanguard_inner_answer(flow, is_refused.into());
+        scanguard_inner_answer(give(Place::Flow, flow), is_refused.into());
     }
 }
 
 /// As above. Only what was asked for counts: nobody else can have it answered.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_inner_answer(flow: *const Flow, is_refused: u32) -> u32 {
+extern "C" fn scanguard_inner_answer(flow: Given<Flow>, is_refused: u32) -> u32 {
     if !config::outbound() {
         return 0;
     }
-    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
-    let (Some(flow), Some(scratch)) = (unsafe { flow.as_ref() }, scratch::of(HOOK)) else {
+    let (Some(flow), Some(scratch)) = (given::<Flow>(flow), scratch::of(HOOK)) else {
         return 0;
     };
     // SAFETY: this CPU's scratch: no program of this kind interrupts another one.

@@ -18,6 +18,7 @@ use super::{
     scratch::{self, Hook, Scratch},
 };
 use crate::{
+    argument::{Given, Place, give, given},
     config,
     fields::{namespace, read, remote},
     home,
@@ -46,7 +47,7 @@ pub(crate) fn listens(socket: *const u8) {
 #[inline(always)]
 pub(crate) fn called(peer: Address, port: u16) {
     if config::outbound() && port >= FIRST_SERVED && has_listened(port) {
-        scanguard_called(served(config::namespace(), port), &raw const peer);
+        scanguard_called(served(config::namespace(), port), give(Place::Peer, &peer));
     }
 }
 
@@ -121,12 +122,11 @@ extern "C" fn scanguard_listens(socket: u64) -> u32 {
 /// As [`called`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_called(key: u64, peer: *const Address) -> u32 {
+extern "C" fn scanguard_called(key: u64, peer: Given<Address>) -> u32 {
     if !config::outbound() {
         return 0;
     }
-    // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
-    let (Some(peer), Some(held)) = (unsafe { peer.as_ref() }, SERVED.get_ptr_mut(key)) else {
+    let (Some(peer), Some(held)) = (given::<Address>(peer), SERVED.get_ptr_mut(key)) else {
         return 0;
     };
     // This host itself is no stranger.
@@ -163,5 +163,5 @@ extern "C" fn scanguard_called_elsewhere(socket: u64) -> u32 {
             _ => return 0,
         }
     };
-    scanguard_called(key, &raw const peer)
+    scanguard_called(key, give(Place::Peer, &peer))
 }

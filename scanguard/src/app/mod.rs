@@ -31,8 +31,9 @@ use crate::{
     sensor::{
         self,
         attach::Attachments,
+        build::{self, Build},
         choice::Choice,
-        connections, footprint,
+        connections, features, footprint,
         kernel::KernelSensor,
         kernel_log,
         outbound::Programs,
@@ -70,6 +71,10 @@ pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
     let choice = Choice::make(&config.sensor, &network).await?;
     let chosen = Settings { mode: choice.mode, ..config.sensor.clone() };
     let log = KernelLogLevel::from_tracing();
+    let build = Build::of_kernel();
+    if build == Build::Old {
+        tracing::warn!("{}: no {}; {}", program::kernel_release(), features::FRAGS, build::LOSS);
+    }
     let program::Loaded { mut ebpf, connections, outbound } = program::load_with_connections(
         &chosen,
         &config.samples,
@@ -107,6 +112,7 @@ pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     agent.watch_leaving(programs);
+    agent.metrics.sensor.set_build(build);
     agent.salt = salt;
     agent.pipeline.detector.set_sketch_salt(salt);
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.

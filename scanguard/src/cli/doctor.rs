@@ -18,6 +18,7 @@ use crate::{
     network::{Interface, Network, framing::Framing, xdp_features},
     privileges, sandbox,
     sensor::{
+        build,
         connections::{self, ConnectionsError, Ground},
         egress::{self, Way},
         features, footprint,
@@ -181,7 +182,15 @@ fn features() -> Vec<Line> {
         Ok(false) => Line::new(Verdict::Bad, name, "not supported by this kernel"),
         Err(error) => Line::new(Verdict::Loss, name, format!("cannot be determined: {error}")),
     };
-    features::needed().into_iter().map(line).collect()
+    let frags = match features::frags() {
+        Ok(false) => Line::new(
+            Verdict::Loss,
+            features::FRAGS,
+            format!("not supported by this kernel: {}", build::LOSS),
+        ),
+        known => line((features::FRAGS, known)),
+    };
+    features::needed().into_iter().map(line).chain([frags]).collect()
 }
 
 /// Loads all programs.
@@ -244,7 +253,7 @@ fn sandbox_lines(config: &Config) -> Vec<Line> {
         Ok(words) => Line::new(Verdict::Good, part, words),
         Err(lost) => Line::new(Verdict::Loss, part, lost),
     };
-    sandbox::of_this_kernel().map(line).into()
+    sandbox::of_this_kernel().into_iter().map(line).collect()
 }
 
 fn connections_line(connections: Result<(), ConnectionsError>) -> Line {

@@ -216,14 +216,20 @@ pub fn kept(capabilities: &[String]) -> String {
 }
 
 /// The parts of the sandbox that this kernel supports, for `scanguard doctor`: the name, and what is lost without it.
-pub fn of_this_kernel() -> [(&'static str, Result<String, String>); 2] {
+pub fn of_this_kernel() -> Vec<(&'static str, Result<String, String>)> {
     let seccomp = match (seccomp::is_supported(), seccomp::filters(Calls::default())) {
         (false, _) => Err("this kernel has no filters of system calls".to_owned()),
         (true, Err(error)) => Err(format!("no filter for this architecture: {error}")),
         (true, Ok(_)) => Ok("system calls are filtered".to_owned()),
     };
     let lost = |why: String| format!("{why}: files are not kept out of the agent's reach");
-    [("seccomp", seccomp), ("landlock", landlock::kernel().map_err(lost))]
+    let mut parts = vec![("seccomp", seccomp), ("landlock", landlock::kernel().map_err(lost))];
+    if matches!(capabilities::for_maps(), Ok(Some(_))) {
+        let words = "CAP_BPF stays: before Linux 5.19, with kernel.unprivileged_bpf_disabled set, the kernel wants it \
+                     for each look into a map";
+        parts.push(("capabilities", Err(words.to_owned())));
+    }
+    parts
 }
 
 /// The restrictions that a thread applies to itself.

@@ -14,6 +14,7 @@ use aya::{
 use scanguard_common::abi;
 
 use super::{
+    build::Build,
     object,
     reason::words,
     settings::{Mode, Settings},
@@ -157,7 +158,8 @@ struct Trial(Ebpf);
 
 impl Trial {
     fn load() -> Result<Self, String> {
-        let mut ebpf = EbpfLoader::new().load(object::TRIAL).map_err(|error| error.to_string())?;
+        let mut ebpf =
+            EbpfLoader::new().load(object::trial(Build::of_kernel())).map_err(|error| error.to_string())?;
         Self::xdp(&mut ebpf)?.load().map_err(|error| words(&error))?;
         Self::classifier(&mut ebpf)?.load().map_err(|error| words(&error))?;
         Ok(Self(ebpf))

@@ -4,8 +4,8 @@ use aya::{maps::MapType, programs::ProgramType, sys};
 
 use super::{frags, tcx};
 
-/// Without this, the kernel refuses the program without a message.
-const FRAGS: &str = "frags (Linux 5.18)";
+/// Without this, the kernel takes only the build for older ones.
+pub const FRAGS: &str = "frags (Linux 5.18)";
 
 /// The needed features by name, and whether each is there, or why nobody can tell.
 pub fn needed() -> Vec<(&'static str, Result<bool, String>)> {
@@ -22,8 +22,15 @@ pub fn needed() -> Vec<(&'static str, Result<bool, String>)> {
     let maps = maps
         .into_iter()
         .map(|(name, kind)| (name, sys::is_map_supported(kind).map_err(|error| words(&error))));
-    let frags = frags::are_supported().map_err(|error| words(&error));
-    programs.chain([(FRAGS, frags)]).chain(maps).collect()
+    programs.chain(maps).collect()
+}
+
+/// Whether this kernel has frags ([`FRAGS`]).
+///
+/// # Errors
+/// Nobody can tell: the kernel's words.
+pub fn frags() -> Result<bool, String> {
+    frags::are_supported().map_err(|error| error.to_string())
 }
 
 /// Whether this kernel has tcx.

@@ -12,7 +12,7 @@ use scanguard_common::{
     tally::Tally,
 };
 
-use super::{Occupancy, Poll, Whole, attach::AttachedMode, egress::Way};
+use super::{Occupancy, Poll, Whole, attach::AttachedMode, build::Build, egress::Way};
 use crate::metrics::Register;
 
 /// The metrics.
@@ -28,6 +28,7 @@ pub struct SensorMetrics {
     egress_way: IntGaugeVec,
     mostly_not_ip: IntGauge,
     connections_attached: IntGauge,
+    old_program: IntGauge,
     live: IntGauge,
     published: IntGauge,
     interface_losses: IntCounterVec,
@@ -119,6 +120,10 @@ impl SensorMetrics {
                 "scanguard_connections_attached",
                 "Whether the program that counts completed connections is attached; without it, nothing on the \
                  wire is proven.",
+            )?,
+            old_program: register.gauge(
+                "scanguard_old_program",
+                "1 if the programs for kernels before Linux 5.18 are used, which lose a little; else 0.",
             )?,
             live: register.gauge(
                 "scanguard_live_addresses",
@@ -280,6 +285,11 @@ impl SensorMetrics {
     /// The kernel says which connections are completed, or does not.
     pub fn connections_attached(&self, attached: bool) {
         self.connections_attached.set(attached.into());
+    }
+
+    /// The programs are of this build.
+    pub fn set_build(&self, build: Build) {
+        self.old_program.set((build == Build::Old).into());
     }
 
     /// The egress program is attached to an interface in this way, or not at all.

@@ -6,6 +6,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod build;
 mod census;
 mod changes;
 pub mod choice;

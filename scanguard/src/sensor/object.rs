@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use scanguard_common::abi;
 
 use super::{
+    build::Build,
     reason::shorten,
     settings::{Mode, Settings},
 };
@@ -13,14 +14,27 @@ use super::{
 static XDP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
 /// The same for tc: it differs in the context of incoming packets alone, and has the same maps.
 static TC: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-tc"));
+/// That for XDP, for older kernels. It has one more map, which is nobody else's.
+static OLD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-old"));
 /// Programs that do nothing, to try what an interface takes.
-pub(super) static TRIAL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-trial"));
+static TRIAL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-trial"));
+/// The same for older kernels.
+static OLD_TRIAL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-old-trial"));
 
-/// The object for a way to attach.
-pub(super) const fn of(mode: Mode) -> &'static [u8] {
-    match mode {
-        Mode::Native | Mode::Generic | Mode::Auto => XDP,
-        Mode::Tc => TC,
+/// The object for a way to attach. No older kernel has the way by tc.
+pub(super) const fn of(mode: Mode, build: Build) -> &'static [u8] {
+    match (mode, build) {
+        (Mode::Native | Mode::Generic | Mode::Auto, Build::Full) => XDP,
+        (Mode::Native | Mode::Generic | Mode::Auto, Build::Old) => OLD,
+        (Mode::Tc, _) => TC,
+    }
+}
+
+/// The object to try interfaces with.
+pub(super) const fn trial(build: Build) -> &'static [u8] {
+    match build {
+        Build::Full => TRIAL,
+        Build::Old => OLD_TRIAL,
     }
 }
 
@@ -48,7 +62,7 @@ pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 2] {
     [(abi::SOURCES, settings.max_sources), (abi::CHANGES, abi::change_places(settings.max_sources))]
 }
 
-/// The maps of both objects, by name, as they are defined there.
+/// The maps of all objects, by name, as they are defined there.
 pub(super) fn maps() -> Result<BTreeMap<String, Shape>, String> {
     let object = aya_obj::Object::parse(XDP).map_err(|error| shorten(&error))?;
     let shape = |map: &aya_obj::Map| Shape {

@@ -13,6 +13,7 @@ use scanguard_common::{
 };
 
 use super::{
+    build::Build,
     connections::{self, ConnectionsError, Ground},
     object::{self, max_entries},
     outbound::{self, OutboundError, Scope},
@@ -30,7 +31,7 @@ pub enum LoadError {
     Denied(String),
     /// The kernel lacks something that the program needs.
     #[error(
-        "this kernel ({release}) does not take the program; ScanGuard needs Linux 6.1 or newer. \
+        "this kernel ({release}) does not take the program; ScanGuard needs Linux 5.10 or newer. \
          `scanguard doctor` says what is missing. The kernel's words: {reason}"
     )]
     Unsupported {
@@ -214,7 +215,7 @@ pub fn load_with(
         .override_global(abi::SAMPLING, &enabled, true)
         .override_global(abi::CHANGES_MASK, &(abi::change_places(settings.max_sources) - 1), true)
         .override_global(aya_log::LEVEL, &log.0, false)
-        .load(object::of(settings.mode))
+        .load(object::of(settings.mode, Build::of_kernel()))
         .map_err(|error| explain(&error, settings))?;
     for name in [object::incoming(settings.mode), abi::CLOCK_PROGRAM, abi::READ_PROGRAM] {
         let loaded = match ebpf.program_mut(name).ok_or(LoadError::Layout)? {

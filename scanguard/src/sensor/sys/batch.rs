@@ -15,6 +15,10 @@ use super::bpf;
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 /// As above.
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+/// As above.
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+/// As above.
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 /// As above.
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -158,8 +162,27 @@ pub(in crate::sensor) fn write<K: aya::Pod, V: aya::Pod>(
     // the map has.
     match unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attributes) } {
         Ok(_) => Ok(()),
+        // Tries take no batches before Linux 5.13.
+        Err(error) if error.raw_os_error() == Some(NOT_SUPPORTED) => {
+            let mut entries = keys.iter().zip(values).enumerate();
+            entries
+                .try_for_each(|(place, (key, value))| update(map, key, value).map_err(|error| (place, error)))
+        }
         Err(error) => Err(((attributes.count as usize).min(count), error)),
     }
+}
+
+/// Writes one entry.
+fn update<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    // SAFETY: the attributes of this command; key and value are of the types that the map has.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
 }
 
 /// A place in a map: the number of a bucket, for hash maps. The default is the beginning.
@@ -175,13 +198,42 @@ where
     element(BPF_MAP_LOOKUP_ELEM, map, key)
 }
 
-/// Removes one entry of a hash map, atomically with reading it (Linux 5.14).
+/// `ENOTSUPP`, an error of the kernel's own (include/linux/errno.h).
+const NOT_SUPPORTED: i32 = 524;
+
+/// Removes one entry of a hash map, atomically with reading it (Linux 5.14). Older kernels read it before: what is changed
+/// in between is lost.
 pub(in crate::sensor) fn take<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
 where
     K: IntoBytes + Immutable,
     V: FromBytes + IntoBytes,
 {
-    element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key)
+    match element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key) {
+        Err(error) if error.raw_os_error() == Some(NOT_SUPPORTED) => {}
+        taken => return taken,
+    }
+    let Some(value) = look(map, key)? else {
+        return Ok(None);
+    };
+    Ok(delete(map, key)?.then_some(value))
+}
+
+/// Removes one entry. Returns whether it was there.
+fn delete<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    // The kernel refuses this command if anything behind the key is set.
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes of this command; the key is of the type that the map has.
+    match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attributes) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn element<K, V>(command: libc::c_long, map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
