@@ -22,6 +22,7 @@ use scanguard_tests::{
     fixtures::{
         frames::{DESTINATION, DESTINATION6, SOURCE, tcp, udp, v4, v6},
         program::{self, TCX_NEXT},
+        root::skipped,
     },
     tables::answers::{Leaving, from_port, table, turned},
 };
@@ -51,6 +52,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a service's datagrams make no flow of this host, and neither does any other flow", not_late),
     ]
 }
+
+/// What test runs of kernels without frags do not have.
+const FORWARDED: &str = "forwarded packets in a test run";
 
 /// The kernel makes no packet of less than the headers of Ethernet and IP.
 const SHORTEST: usize = 14 + 20;
@@ -138,6 +142,9 @@ fn home(loaded: &mut TestRunSensor, epoch: Duration) -> Result<()> {
 }
 
 fn published() -> Result<()> {
+    if !program::has_frags() {
+        return skipped(FORWARDED);
+    }
     for syn in [v4(TCP, &tcp(SYN, PORT)), v6(TCP, &tcp(SYN, PORT))] {
         let mut loaded = program::load(&Settings::default())?;
         // An hour is six of these. Asking what a SYN meets takes two.
@@ -167,6 +174,9 @@ fn missed(loaded: &mut TestRunSensor, source: IpAddr) -> Result<u32> {
 }
 
 fn settled() -> Result<()> {
+    if !program::has_frags() {
+        return skipped(FORWARDED);
+    }
     let mut loaded = program::load(&Settings::default())?;
     home(&mut loaded, Duration::from_secs(1))?;
     for port in [PORT, PORT + 1] {
@@ -189,6 +199,9 @@ fn settled() -> Result<()> {
 }
 
 fn handed_on() -> Result<()> {
+    if !program::has_frags() {
+        return skipped(FORWARDED);
+    }
     // The last is too short for the early decision.
     let visits = [
         v4(TCP, &tcp(SYN, PORT)),
@@ -225,6 +238,9 @@ fn handed_on() -> Result<()> {
 }
 
 fn not_published() -> Result<()> {
+    if !program::has_frags() {
+        return skipped(FORWARDED);
+    }
     let mut loaded = program::load(&Settings::default())?;
     // From the source of the table, which is nobody's.
     loaded.run_egress(&v4(TCP, &from_port(SYN | ACK, PORT)), true, 1)?;
@@ -244,6 +260,9 @@ fn routed(loaded: &mut TestRunSensor, epoch: Duration) -> Result<()> {
 }
 
 fn live() -> Result<()> {
+    if !program::has_frags() {
+        return skipped(FORWARDED);
+    }
     let hour = Duration::from_secs(60 * 60);
     for flags in [SYN | ACK, RST | ACK, SYN] {
         for (syn, leaving) in [
@@ -265,6 +284,9 @@ fn live() -> Result<()> {
 }
 
 fn not_live() -> Result<()> {
+    if !program::has_frags() {
+        return skipped(FORWARDED);
+    }
     let mut loaded = program::load(&Settings::default())?;
     routed(&mut loaded, Duration::from_secs(1))?;
     loaded.run_egress(&turned(v4(TCP, &from_port(RST | ACK, PORT))), false, 1)?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     arch::Arch,
-    kernels::{Kernel, Series, Support},
+    kernels::{Kernel, Series},
 };
 use crate::{process, workspace::Workspace};
 
@@ -142,13 +142,8 @@ impl Results {
     /// Whether all of these steps came as is expected of the kernel; of all steps, if none is named.
     pub(super) fn is_as_expected(&self, series: &Series, steps: &[&str]) -> bool {
         let mut ran = STEPS.iter().zip(&self.0).filter(|(step, _)| step.is_in(steps));
-        let came = match series.support {
-            Support::Runs => ran.all(|(step, outcome)| outcome.is_good(step)),
-            Support::Refused => ran
-                .filter(|(step, _)| ["doctor", "run"].contains(&step.name))
-                .all(|(_, outcome)| outcome.code == Some(5)),
-        };
-        came && self.losses().iter().all(|loss| series.expects(loss))
+        ran.all(|(step, outcome)| outcome.is_good(step))
+            && self.losses().iter().all(|loss| series.expects(loss))
     }
 
     /// Doctor's lines about losses and faults.

@@ -29,8 +29,10 @@ These tests run on each kernel:
 The last column has doctor's report. `ok (N)` means that N tests passed. Releases for arm64 ran on an emulated
 processor of that kind.
 
-Kernels between these are not tested. 5.15 was only in the backports of Debian 11, which the archive no longer has. 5.10
-lacks XDP programs for frames in several buffers (frags). They came with 5.18, so 5.15 refuses the program likewise.
+Kernels between these are not tested. 5.10 lacks XDP programs for frames in several buffers (frags), which came with
+5.18, and much that came before them. There the agent loads another build of the same programs, which does without.
+5.14 and 5.15 lie between: without frags they get that build, too. 5.15 was only in the backports of Debian 11, which
+the archive no longer has.
 
 ";
 
