@@ -2,7 +2,8 @@
 //!
 //! They are passed by pointers. Before Linux 5.12 such functions take only numbers: in the object for these kernels (the
 //! feature `old`) a structure is put into a map, and its place there is passed. No program that interrupts another one
-//! on the same CPU may pass one at the same place.
+//! on the same CPU may pass one at the same place. One case is left: a connection that is established in a soft interrupt
+//! may come between the steps of the tracepoint for another one, over IPv6, whose source is then that of the first.
 
 /// The form in which a structure is passed.
 pub(crate) trait Argument: Sized {
