@@ -96,7 +96,7 @@ impl Maker {
         let leaving = answers::table().into_iter().map(|row| row.frame);
         Self {
             random: TestRng::from_seed(RngAlgorithm::ChaCha, &bytes),
-            seeds: arriving.chain(leaving).collect(),
+            seeds: arriving.chain(leaving).filter(|frame| program::takes(frame)).collect(),
             flows: 0,
         }
     }

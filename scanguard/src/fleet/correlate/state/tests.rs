@@ -23,7 +23,7 @@ fn batch(n: u64, member: u32, source: u32, port: u16, met: Met) -> Batch {
         class: "syn".to_owned(),
         items: vec![Asked(home(member), 6, port, Fate(Some(met)))],
         completed: false,
-        proven: source % 2 == 0,
+        proven: source.is_multiple_of(2),
         tool: String::new(),
     };
     let open = vec![Place(home(member), 6, 443)];
