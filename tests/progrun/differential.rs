@@ -13,7 +13,10 @@ use proptest::{
 };
 use scanguard::sensor::{FRAME_LENGTHS, settings::Settings, test_run};
 use scanguard_common::classify::{self, Early};
-use scanguard_tests::tables::{answers, packets};
+use scanguard_tests::{
+    fixtures::program,
+    tables::{answers, packets},
+};
 
 use crate::{Pair, trial};
 
@@ -141,6 +144,9 @@ impl Maker {
                 frame
             }
         };
+        if !program::has_frags() {
+            frame.truncate(program::ONE_BUFFER);
+        }
         if frame.len() < *FRAME_LENGTHS.start() {
             frame.resize(*FRAME_LENGTHS.start(), 0);
         }
