@@ -386,7 +386,9 @@ fn reload() -> Result<()> {
         fs::rename(path("one"), path("one.1"))?;
         agent.process.signal(libc::SIGHUP);
         reloads("failure")?;
-        ensure!(agent.said().contains("path is missing"), "{}", agent.said());
+        // The agent counts it before it says it.
+        wait_for("the reason", PATIENCE, || agent.said().contains("path is missing").then_some(()))
+            .with_context(|| agent.said())?;
         SCANS[0].run(lab)?;
         let one = over("one")?;
         ensure!(!fs::exists(path("two"))?, "nothing of a wrong configuration is taken");
