@@ -147,7 +147,7 @@ fn probes(lab: &Lab, sources: u16, ports: std::ops::RangeInclusive<u16>) -> Resu
             wire.send(&to(mac, &v4_packet(&with, &tcp(2, port))))?;
             // The other end of the pair has room for 256.
             if low % 16 == 0 {
-                std::thread::sleep(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(1));
             }
         }
     }
