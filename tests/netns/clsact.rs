@@ -37,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("clsact: programs behind it decide as they would without it", behind),
         trial("clsact: a killed agent leaves nothing behind", killed),
         trial("clsact: what an agent and its helper left behind is taken over, or removed by detach", left),
+        trial("clsact: detach leaves the filter of an agent that sees by tc what comes in", by_tc),
         trial("clsact: taken off by force it says so and attaches again", taken_off),
         trial("clsact: it is attached again when the interface returns", returns),
         trial(
@@ -212,6 +213,17 @@ fn leave_behind(scenario: &Scenario) -> Result<()> {
     })?;
     ensure!(names(&scenario.lab)?.len() == 1, "{:?}", names(&scenario.lab)?);
     Ok(())
+}
+
+fn by_tc() -> Result<()> {
+    let scenario = Scenario::new(&by_clsact(""))?.with(&["--mode", "tc"]);
+    scenario.run(|lab, _| {
+        ensure!(names(lab)?.len() == 1, "{:?}", names(lab)?);
+        let mut detach = Agent::spawn(&lab.victim, &["detach"])?;
+        ensure!(detach.exit_code()? == Some(0), "{}", detach.said());
+        ensure!(names(lab)?.len() == 1, "{}", detach.said());
+        Ok(())
+    })
 }
 
 fn left() -> Result<()> {

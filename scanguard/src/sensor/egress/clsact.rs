@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, io, os::fd::BorrowedFd};
 
-use aya::programs::loaded_programs;
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, loaded_programs};
 use scanguard_common::abi;
 
 use crate::network::{
@@ -123,7 +123,7 @@ pub fn sweep(present: &[Interface], kept: &BTreeSet<u32>, own: &BTreeSet<u32>) -
         if !filters.list(interface.index, Side::Egress).is_ok_and(|filters| has_ours(&filters)) {
             continue;
         }
-        if !own.contains(&interface.index) && interface.xdp_program.is_some_and(may_be_an_agents) {
+        if !own.contains(&interface.index) && may_be_watched(interface) {
             continue;
         }
         match take(&mut filters, interface.index) {
@@ -136,6 +136,22 @@ pub fn sweep(present: &[Interface], kept: &BTreeSet<u32>, own: &BTreeSet<u32>) -
         }
     }
     swept
+}
+
+/// Whether a running agent may watch an interface, by XDP or by tc.
+fn may_be_watched(interface: &Interface) -> bool {
+    interface.xdp_program.is_some_and(may_be_an_agents) || may_be_watched_by_tc(&interface.name)
+}
+
+/// As above, for the links of tcx. A kernel without these says so.
+fn may_be_watched_by_tc(interface: &str) -> bool {
+    match SchedClassifier::query_tcx(interface, TcAttachType::Ingress) {
+        Ok((_, programs)) => {
+            programs.iter().any(|program| program.name_as_str().is_none_or(|name| name == abi::TC_PROGRAM))
+        }
+        Err(ProgramError::SyscallError(error)) => error.io_error.kind() == io::ErrorKind::PermissionDenied,
+        Err(_) => false,
+    }
 }
 
 /// Whether an XDP program may be that of a running agent. The kernel tells names only to processes with CAP_SYS_ADMIN.
