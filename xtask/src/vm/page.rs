@@ -32,7 +32,8 @@ processor of that kind.
 Kernels between these are not tested. 5.10 lacks XDP programs for frames in several buffers (frags), which came with
 5.18, and much that came before them. There the agent loads another build of the same programs, which does without.
 5.14 and 5.15 lie between: without frags they get that build, too. 5.15 was only in the backports of Debian 11, which
-the archive no longer has.
+the archive no longer has. On 5.10, `ok` leaves out what it cannot do or show: frames of more than 3,000 bytes (1,514 on
+the wire), packets in several buffers, and test runs of packets that are forwarded.
 
 ";
 
