@@ -1,7 +1,8 @@
 //! HTTP/1 requests and status lines, as far as they were seen.
 //!
 //! The code reads the target and some headers of a request. Of cookies, Authorization and all other headers it tells only
-//! whether there is a look-up by JNDI in them; they, bodies and queries never leave this folder. HTTP/2 without TLS begins with a preface that is no request; it is ignored.
+//! whether there is a look-up by JNDI in them; they, bodies and queries never leave this folder. HTTP/2 without TLS begins
+//! with a preface that is no request; it is ignored.
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
@@ -21,6 +22,8 @@ const MAX_VALUE: usize = 2048;
 /// Methods without a body (RFC 9110, 9.3.1). No browser sends one with them. If the headers of a request are cut, only
 /// the method tells whether there may be a body.
 const WITHOUT_BODY: [&str; 2] = ["GET", "HEAD"];
+/// Headers whose whole text is examined.
+const EXAMINED: [&str; 3] = ["host", "user-agent", "referer"];
 /// The preface of HTTP/2 (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
@@ -198,14 +201,15 @@ fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<(Request, Framing), Junk> {
 }
 
 fn examined(method: &[u8], target: &[u8], headers: &[Header<'_>], is_cut: bool) -> Request {
-    let names = ["host", "user-agent", "referer", "origin", "sec-fetch-site", "sec-fetch-dest", "accept"];
-    let values = names.map(|name| value(headers, name));
-    let [host, agent, referer, origin, site, destination, accept] = values.each_ref().map(Option::as_deref);
+    let names = ["origin", "sec-fetch-site", "sec-fetch-dest", "accept"];
+    let (texts, values) = (EXAMINED.map(|name| value(headers, name)), names.map(|name| value(headers, name)));
+    let [host, agent, referer] = texts.each_ref().map(Option::as_deref);
+    let [origin, site, destination, accept] = values.each_ref().map(Option::as_deref);
     let shown = Shown { referer, origin, site, destination, accept, is_cut };
     let has_credentials = value(headers, "authorization").is_some();
     // Scanners write it into each header that a server may log.
     let is_looking_up = |header: &&Header<'_>| {
-        !names[..3].iter().any(|name| header.name.eq_ignore_ascii_case(name))
+        !EXAMINED.iter().any(|name| header.name.eq_ignore_ascii_case(name))
             && header.value.windows(2).any(|two| two == b"${")
     };
     let looking_up = headers.iter().find(is_looking_up).map(|header| text(header.value));

@@ -179,11 +179,10 @@ pub fn examine(method: &str, target: &str, headers: &Headers<'_>) -> Request {
     if climbs_in_query(&decodings(query)) {
         odd.note(Oddity::Traversal, true, query);
     }
-    if let Some(text) = looking_up {
+    for text in [looking_up, host, agent, shown.referer].into_iter().flatten() {
         odd.note(Oddity::Jndi, asks_jndi(&text.to_lowercase()), text);
     }
     for text in [host, agent, shown.referer].into_iter().flatten() {
-        odd.note(Oddity::Jndi, asks_jndi(&text.to_lowercase()), text);
         let is_shell = text.contains("() {");
         odd.note(Oddity::Injection, is_shell, text);
         odd.attacks.join(Attacks::of(is_shell.then_some(Attack::Command)));

@@ -356,7 +356,8 @@ impl Digest<'_> {
         let is_here = oddities.contains(&Oddity::Proxy) && self.is_here(request, service);
         let oddities: Vec<_> =
             oddities.iter().copied().filter(|oddity| !(is_here && *oddity == Oddity::Proxy)).collect();
-        let parameters: Vec<_> = if is_here || self.settings.ignore.has(path) {
+        let is_ignored = self.settings.ignore.has(path);
+        let parameters: Vec<_> = if is_here || is_ignored {
             Vec::new()
         } else {
             parameters.iter().map(|name| self.salt.hash_one(name)).collect()
@@ -365,7 +366,6 @@ impl Digest<'_> {
         // A long path that is cut counts as a new path each time, since anything may follow it: `/././` and so on is
         // nothing to a server.
         client.cut += u64::from(*is_cut);
-        let is_ignored = self.settings.ignore.has(path);
         let hash = (!is_ignored).then(|| self.path(path, is_cut.then_some(client.cut)));
         let asked = Asked {
             path: hash,

@@ -48,6 +48,14 @@ struct ElementAttributes {
     flags: u64,
 }
 
+impl ElementAttributes {
+    /// The attributes for one entry; `value` is the address of its value.
+    fn new<K>(map: BorrowedFd<'_>, key: &K, value: u64) -> Self {
+        let key = std::ptr::from_ref(key) as u64;
+        Self { map_fd: map.as_raw_fd().cast_unsigned(), padding: 0, key, value, flags: 0 }
+    }
+}
+
 /// Buffers for reading a map whose keys are `K` and values are `V`; kept between polls.
 pub(in crate::sensor) struct BatchReader<K, V> {
     keys: Vec<K>,
@@ -174,13 +182,7 @@ pub(in crate::sensor) fn write<K: aya::Pod, V: aya::Pod>(
 
 /// Writes one entry.
 fn update<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
-    let mut attributes = ElementAttributes {
-        map_fd: map.as_raw_fd().cast_unsigned(),
-        padding: 0,
-        key: std::ptr::from_ref(key) as u64,
-        value: std::ptr::from_ref(value) as u64,
-        flags: 0,
-    };
+    let mut attributes = ElementAttributes::new(map, key, std::ptr::from_ref(value) as u64);
     // SAFETY: the attributes of this command; key and value are of the types that the map has.
     unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
 }
@@ -221,13 +223,7 @@ where
 /// Removes one entry. Returns whether it was there.
 fn delete<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     // The kernel refuses this command if anything behind the key is set.
-    let mut attributes = ElementAttributes {
-        map_fd: map.as_raw_fd().cast_unsigned(),
-        padding: 0,
-        key: std::ptr::from_ref(key) as u64,
-        value: 0,
-        flags: 0,
-    };
+    let mut attributes = ElementAttributes::new(map, key, 0);
     // SAFETY: the attributes of this command; the key is of the type that the map has.
     match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attributes) } {
         Ok(_) => Ok(true),
@@ -242,13 +238,7 @@ where
     V: FromBytes + IntoBytes,
 {
     let mut value = V::new_zeroed();
-    let mut attributes = ElementAttributes {
-        map_fd: map.as_raw_fd().cast_unsigned(),
-        padding: 0,
-        key: std::ptr::from_ref(key) as u64,
-        value: (&raw mut value) as u64,
-        flags: 0,
-    };
+    let mut attributes = ElementAttributes::new(map, key, (&raw mut value) as u64);
     // SAFETY: the attributes of these commands; key and value are of the types that the map has.
     match unsafe { bpf(command, &mut attributes) } {
         Ok(_) => Ok(Some(value)),
