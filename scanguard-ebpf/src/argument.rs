@@ -35,7 +35,7 @@ pub(crate) enum Place {
     Beginning,
     /// The options of a SYN.
     Options,
-    /// What a frame has before its network header.
+    /// The part of a frame before its network header.
     Link,
     /// Extension headers.
     Chain,

@@ -75,12 +75,12 @@ const THEMES: [Theme; 2] = [
 /// A plot.
 struct Plot {
     across: &'static str,
-    /// What the lines are over; nothing beside bars, whose names are there.
+    /// The label of the horizontal axis; nothing beside bars, whose names are there.
     up: &'static str,
     shape: Shape,
 }
 
-/// What it consists of.
+/// Its contents.
 enum Shape {
     /// Lines over a logarithmic axis each, with their names.
     Lines(Vec<(String, Vec<(f64, f64)>)>),

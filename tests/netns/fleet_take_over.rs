@@ -1,4 +1,4 @@
-//! Who takes a partition over goes on from the last snapshot, and does without one.
+//! An instance that takes a partition over goes on from the last snapshot, and does without one.
 
 use std::{
     fs,

@@ -33,7 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What older kernels lack.
+/// The parts that older kernels lack.
 const FRAGS: &str = "frags (Linux 5.18)";
 
 /// A frame at an MTU of 9000: three pages.

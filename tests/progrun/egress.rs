@@ -53,7 +53,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What test runs of kernels without frags do not have.
+/// The parts that test runs of kernels without frags do not have.
 const FORWARDED: &str = "forwarded packets in a test run";
 
 /// The kernel makes no packet of less than the headers of Ethernet and IP.

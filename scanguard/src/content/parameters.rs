@@ -1,8 +1,8 @@
 //! Names of parameters that a client guesses (arjun, x8, ffuf with `?FUZZ=1`).
 //!
-//! A site has some dozens of names. Who follows links meets a new one now and then, and asks with each of them again and
-//! again. Beacons have a hundred and more, but the same in each request. Who guesses has new ones in nearly each request.
-//! Names are counted whether or not something came of them: servers answer all alike.
+//! A site has some dozens of names. A client that follows links meets a new one now and then, and asks with each of them
+//! again and again. Beacons have a hundred and more, but the same in each request. A client that guesses has new ones in
+//! nearly each request. Names are counted whether or not something came of them: servers answer all alike.
 
 use std::{
     borrow::Cow,
@@ -24,8 +24,8 @@ const FRESH_ONE_OF: u64 = 2;
 
 /// Unsalted hashes of the names of the parameters in a query.
 ///
-/// What is in brackets or behind a dot belongs to data (`filter[12]`, `ep.user`), and so do numbers within a name: names
-/// that differ only in these are one. What only a machine writes (`?1700000000000=`) is no name.
+/// Text in brackets or behind a dot belongs to data (`filter[12]`, `ep.user`), and so do numbers within a name: names
+/// that differ only in these are one. Identifiers of machines (`?1700000000000=`) are no names.
 pub(super) fn names(query: &str) -> Vec<u64> {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
     let named = query.split(['&', ';']).filter_map(|parameter| parameter.split_once('='));

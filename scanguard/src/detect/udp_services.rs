@@ -67,7 +67,7 @@ const FAMILIES: &[&[u16]] = &[
 pub struct Named {
     /// Ports.
     pub ports: u64,
-    /// What clients want of them: several ports of the same service count once.
+    /// Services: several ports of the same one count once.
     pub families: u64,
 }
 

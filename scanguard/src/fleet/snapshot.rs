@@ -1,7 +1,7 @@
 //! Snapshots of partitions: in which pieces they are kept, and which of them may be used. Pure.
 //!
 //! A snapshot lies in pieces in one of two slots of its partition. The head says which slot counts, and is written last,
-//! so that a snapshot is there as a whole or not at all. Who takes the partition over reads the messages that came after
+//! so that a snapshot is there as a whole or not at all. The next holder reads the messages that came after
 //! what the head names.
 
 use std::time::Duration;
@@ -31,7 +31,7 @@ const AT_MOST: Duration = Duration::from_secs(4);
 const RATE: u64 = 1 << 20;
 
 numbered! {
-    /// What became of a snapshot. See [`Unusable`] for those that were not loaded.
+    /// The fate of a snapshot. See [`Unusable`] for those that were not loaded.
     Outcome {
         /// It is kept.
         Written = "written",
@@ -85,7 +85,7 @@ pub struct Read {
     pub decisions: Position,
 }
 
-/// What says which snapshot counts.
+/// The record of which snapshot counts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Head {
     /// See [`FORM`].

@@ -232,7 +232,7 @@ pub struct Attachments {
     fallbacks: BTreeMap<String, String>,
     /// The numbers of the interfaces where this program took the place of that of an earlier agent.
     replaced: BTreeSet<u32>,
-    /// What watched the interfaces before the start, by their names, and when the program was attached there.
+    /// The program that watched each interface before the start, by its name, and when ours was attached there.
     before: BTreeMap<String, (Before, Duration)>,
     /// Dropped last: if the agent could not start, this removes what it has pinned.
     pins: Pins,
@@ -390,8 +390,8 @@ impl Attachments {
         &self.fallbacks
     }
 
-    /// What watched the interfaces that were there at the start, by their names, and when the program was attached there,
-    /// by the monotonic clock.
+    /// The program that watched each interface that was there at the start, by its name, and when ours was attached
+    /// there, by the monotonic clock.
     pub fn before(&self) -> &BTreeMap<String, (Before, Duration)> {
         &self.before
     }

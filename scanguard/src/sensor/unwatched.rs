@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::words::short;
 
-/// What watched an interface before this agent's program.
+/// The program that watched an interface before this agent's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Before {
     /// Nothing that this agent found.

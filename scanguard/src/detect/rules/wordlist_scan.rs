@@ -13,7 +13,8 @@
 //! Words that pages sent the client to are told, and ban nobody.
 //!
 //! Names of parameters are words of a list, too (arjun, x8, ffuf with `?FUZZ=1`), whatever the answer is: a hundred distinct
-//! ones, of which nearly each request has new ones. Who follows links asks with the same ones again and again.
+//! ones, of which nearly each request has new ones. A client that follows links asks with the same ones again and
+//! again.
 //!
 //! A status that shows neither (a redirect of everything to a login or to HTTPS, a request for a password) is no
 //! failure. Then, and if no answers are visible, very many paths, at a speed and in a manner that no browser has, are

@@ -59,7 +59,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// What an earlier worker knew.
+    /// The knowledge of an earlier worker.
     pub(super) fn again(votes: SmallVec<[Vote; 1]>, left_out: u32) -> Self {
         Self { votes, left_out }
     }

@@ -1,4 +1,4 @@
-//! What a worker knows of a partition, as bytes, so that whoever takes the partition over need not read the window again.
+//! The knowledge of a worker about a partition, as bytes, so that the next worker need not read the window again.
 //!
 //! The bytes come from a server. They are checked as those of members are, and nothing is used if anything is wrong. What
 //! follows from other parts is left out: the times of services are those of their places.
@@ -182,7 +182,7 @@ impl Correlator {
         Ok(postcard::to_allocvec(&state)?)
     }
 
-    /// What a predecessor knew. Of more sources than these settings allow, the last ones are left out and counted.
+    /// The knowledge of a predecessor. Of more sources than these settings allow, the last ones are left out and counted.
     ///
     /// # Errors
     /// Something is wrong with the bytes. Nothing of them is used.

@@ -1,8 +1,8 @@
 //! The role `fleet`: compares what the members say, and decides. It needs no root and no BPF.
 //!
 //! Several instances share the work. Each holds the leases of some partitions, and compares the hosts for their sources.
-//! Who takes over a partition begins with the last snapshot of whoever had it, and reads what came after that; without a
-//! snapshot, the whole window.
+//! An instance that takes a partition over begins with the last snapshot of the holder before, and reads what came after
+//! that; without a snapshot, the whole window.
 
 mod ask;
 mod lease;
@@ -50,7 +50,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const GONE: Duration = Duration::from_secs(4);
 /// The subjects by which instances hear of each other.
 const ALL_RUN: &str = "sg.v1.run.*";
-/// What an instance says there last.
+/// The last message of an instance there.
 const ENDS: &str = "ends";
 /// Those of questions to them.
 const ALL_ASK: &str = "sg.v1.ask.*";

@@ -28,10 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many pieces are asked for at once.
 const AT_ONCE: usize = 16;
 
-/// What is known of the snapshots of a partition.
+/// The state of the snapshots of a partition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
-    /// The number of the head in the stream; 0: there is none. Whoever writes the next one must know it.
+    /// The number of the head in the stream; 0: there is none. The next one can be written only by an instance that knows it.
     head: u64,
     /// The slot that counts.
     slot: Option<u8>,
@@ -45,7 +45,7 @@ pub(super) struct Found {
 
 /// Why a snapshot was not written.
 pub(super) enum NotWritten {
-    /// Whoever has the lease now has written one: this worker writes no more.
+    /// The present holder of the lease has written one: this worker writes no more.
     Outdated,
     /// In words.
     Failed(String),

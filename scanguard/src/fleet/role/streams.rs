@@ -27,7 +27,7 @@ const FINDINGS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// And take this much.
 const FINDINGS_BYTES: i64 = 256 << 20;
 
-/// What all snapshots take at most, with what the server adds to each piece.
+/// The most bytes of all snapshots, with those that the server adds to each piece.
 const STATES_BYTES: i64 = (PARTITIONS as i64 * SLOTS as i64 * MOST_BYTES as i64) / 8 * 9;
 
 /// The stream of snapshots. Each piece replaces the one before it in its place.

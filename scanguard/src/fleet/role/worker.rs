@@ -206,7 +206,7 @@ impl Worker {
         }
     }
 
-    /// What was stored within the window.
+    /// The messages that were stored within the window.
     fn window(&self) -> Result<DeliverPolicy, String> {
         let start = self.clock.now().saturating_sub(self.settings.window);
         let start_time = async_nats::datetime::from_nanos(i128::try_from(start.as_nanos()).unwrap_or(0))
@@ -505,7 +505,7 @@ fn position(stream: &Stream) -> Position {
     Position { made, read: info.state.last_sequence }
 }
 
-/// What comes after that.
+/// The messages after that.
 fn after(position: Position) -> DeliverPolicy {
     DeliverPolicy::ByStartSequence { start_sequence: position.read + 1 }
 }

@@ -15,7 +15,7 @@ fn home(member: u32) -> IpAddr {
     Ipv4Addr::from(0xc633_0000 + member).into()
 }
 
-/// What a member says at its message `n`: of that source, port and fate.
+/// The message `n` of a member: about that source, port and fate.
 fn batch(n: u64, member: u32, source: u32, port: u16, met: Met) -> Batch {
     let sighting = Sighting {
         source: net(source),
